@@ -1,0 +1,190 @@
+"""JSON lines in, JSON lines out: errors that name the line, writes that are whole or absent.
+
+A finished file is written under a temporary name and renamed. A long job appends to `<name>.partial`
+(`JsonlAppender`) and renames when it is done, so a file under its own name is complete and an
+interrupted one can go on. `<name>.meta.json` beside a file says what made it (`write_provenance`).
+"""
+
+import dataclasses
+import gzip
+import hashlib
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, TypeVar
+
+Record = TypeVar("Record")
+
+
+def iterate_jsonl(path: Path | str) -> Iterator[tuple[int, dict]]:
+    """Yield (line number, object) of a plain or gzipped file; blank lines are skipped."""
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist")
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rt", encoding="utf-8") as file:
+        try:
+            for number, line in enumerate(file, start=1):
+                if not line.strip():
+                    continue
+                try:
+                    row = json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise ValueError(
+                        f"{path}, line {number}: not JSON ({error}); one object per line expected"
+                    ) from None
+                if not isinstance(row, dict):
+                    raise ValueError(
+                        f"{path}, line {number}: {type(row).__name__} found, a JSON object expected"
+                    )
+                yield number, row
+        except (UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
+            raise ValueError(
+                f"{path}: cannot be read as {'gzipped ' * (path.suffix == '.gz')}UTF-8 text: {error}"
+            ) from None
+
+
+def read_jsonl(path: Path | str) -> list[dict]:
+    """All objects of a file; an empty file is an error."""
+    rows = [row for _, row in iterate_jsonl(path)]
+    if not rows:
+        raise ValueError(f"{path} holds no rows; one JSON object per line expected")
+    return rows
+
+
+def as_record(cls: type[Record], row: dict, where: str) -> Record:
+    """dict -> dataclass. Unknown keys are left out; a missing required key is named together with `where`."""
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    required = {
+        name
+        for name, f in fields.items()
+        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    }
+    missing = sorted(required - row.keys())
+    if missing:
+        raise ValueError(
+            f"{where}: no {', '.join(missing)}; found the keys {', '.join(sorted(row)) or '(none)'}"
+        )
+    return cls(**{name: value for name, value in row.items() if name in fields})
+
+
+def read_records(cls: type[Record], path: Path | str) -> list[Record]:
+    """A whole file of one record type; errors name file and line."""
+    records = [as_record(cls, row, f"{path}, line {number}") for number, row in iterate_jsonl(path)]
+    if not records:
+        raise ValueError(f"{path} holds no rows; one {cls.__name__} per line expected")
+    return records
+
+
+def to_line(row: object) -> str:
+    """A dataclass or dict as one JSON line."""
+    if dataclasses.is_dataclass(row) and not isinstance(row, type):
+        row = dataclasses.asdict(row)
+    return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write a whole file or nothing: temporary name, flush to disk, rename."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "w", encoding="utf-8", errors="surrogatepass") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_jsonl(path: Path | str, rows: Iterable[object]) -> None:
+    """Write all rows or nothing."""
+    write_text(path, "".join(map(to_line, rows)))
+
+
+def write_json(path: Path | str, value: object) -> None:
+    """Write one indented JSON document or nothing."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+class JsonlAppender:
+    """Append rows to `<path>.partial`, one flushed line each; `finish` renames it to `path`.
+
+    `done` holds the rows an interrupted run left; a torn last line is cut off.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.partial = self.path.with_name(self.path.name + ".partial")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.done: list[dict] = []
+        if self.partial.exists():
+            whole = self.partial.read_bytes()
+            whole = whole[: whole.rfind(b"\n") + 1]
+            with open(self.partial, "r+b") as file:
+                file.truncate(len(whole))
+            self.done = [row for _, row in iterate_jsonl(self.partial)]
+        self.file: IO[str] = open(self.partial, "a", encoding="utf-8", errors="surrogatepass")
+
+    def write(self, row: object) -> None:
+        self.file.write(to_line(row))
+        self.file.flush()
+
+    def finish(self) -> None:
+        self.file.close()
+        os.replace(self.partial, self.path)
+
+    def __enter__(self) -> "JsonlAppender":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.file.close()
+
+
+def digest(*values: object) -> str:
+    """16 hex digits of SHA-256 over the canonical JSON of `values`."""
+    text = json.dumps(values, sort_keys=True, ensure_ascii=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def file_digest(path: Path | str) -> str:
+    """16 hex digits of SHA-256 over a file's bytes."""
+    with open(path, "rb") as file:
+        return (
+            hashlib.file_digest(file, "sha256").hexdigest()[:16]
+            if hasattr(hashlib, "file_digest")
+            else hashlib.sha256(file.read()).hexdigest()[:16]
+        )
+
+
+def commit_id() -> str:
+    """The commit of the code that runs, with a plus when files differ from it; empty outside a checkout."""
+    here = Path(__file__).parent
+    try:
+        head = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"], cwd=here, capture_output=True, text=True
+        )
+        dirty = subprocess.run(
+            ["git", "status", "--porcelain", "-uno"], cwd=here, capture_output=True, text=True
+        )
+    except OSError:
+        return ""
+    return head.stdout.strip() + ("+" if dirty.stdout.strip() else "")
+
+
+def write_provenance(path: Path | str, **facts: object) -> None:
+    """Write `<path>.meta.json`: when and by which commit the file was made, and `facts` (config, inputs, counts)."""
+    path = Path(path)
+    write_json(
+        path.with_name(path.name + ".meta.json"),
+        {
+            "file": path.name,
+            "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "commit": commit_id(),
+        }
+        | facts,
+    )
