@@ -86,8 +86,9 @@ class MasterAdamW:
 
     At lr 5e-7 an update is usually far below half a bfloat16 step of the weight (2^-9 relative) and would be
     rounded away; the copies add the updates up until they show. Costs 12 bytes a parameter (copy and two
-    moments) plus one bucket of float32 gradients. Looks like an optimiser to a training loop: `param_groups`, `step`,
-    `zero_grad`, `state_dict`, `load_state_dict`. Parameters already in float32 are stepped directly.
+    moments) plus one bucket of float32 gradients. Looks like an optimiser to a training loop:
+    `param_groups`, `step`, `zero_grad`, `state_dict`, `load_state_dict`. Parameters already in float32 are
+    stepped directly.
     """
 
     def __init__(self, groups: list[dict], **settings: object) -> None:
