@@ -1,0 +1,125 @@
+"""Rotary position embedding and its context extensions (RoPE, Su et al. 2021, arXiv:2104.09864).
+
+Dimension i of a head's first `width` is paired with dimension i + width/2 and turned by `position * frequency[i]`.
+The extensions only change the frequencies, and a constant factor on cos and sin:
+
+    linear    all frequencies / factor                                   (Chen et al. 2023, arXiv:2306.15595)
+    dynamic   a larger base once a sequence outgrows `context`           (NTK-aware scaling)
+    llama3    low frequencies / factor, high ones kept, smooth between   (Llama 3.1)
+    yarn      the same idea, the ramp placed by numbers of rotations     (Peng et al. 2023, arXiv:2309.00071)
+    longrope  a searched factor per frequency, one list for sequences within `context`, one for longer ones
+              (Ding et al. 2024, arXiv:2402.13753)
+
+Letters: T tokens · H heads · E head width · W rotated width (E unless rotation is partial).
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+KINDS = ("default", "linear", "dynamic", "llama3", "yarn", "longrope")
+
+
+@dataclass(frozen=True)
+class Rope:
+    """How positions turn into angles. `context` is the length the base frequencies were trained for."""
+
+    width: int  # rotated dimensions of each head, even
+    base: float = 10000.0
+    kind: str = "default"
+    factor: float = 1.0
+    context: int = 0
+    scale: float = 1.0  # multiplies cos and sin (yarn, longrope)
+    low: float = 1.0  # llama3: low_freq_factor; yarn: beta_slow
+    high: float = 4.0  # llama3: high_freq_factor; yarn: beta_fast
+    truncate: bool = True  # yarn: round the ends of the ramp to whole dimensions
+    short_factors: tuple[float, ...] = ()  # longrope, [W/2]
+    long_factors: tuple[float, ...] = ()
+
+    @property
+    def depends_on_length(self) -> bool:
+        """Whether the angle at a position depends on how long the whole sequence is."""
+        return self.kind in ("dynamic", "longrope")
+
+
+def frequencies(rope: Rope, device: torch.device | str, lengths: Tensor | None = None) -> Tensor:
+    """Angle per position step: [W/2], or [T, W/2] where the kind depends on `lengths` [T]. Float32.
+
+    The arithmetic is float32 on purpose: published models were trained with these rounded values, and at position
+    100,000 a last-digit difference in a frequency is a visible angle.
+    """
+    exponents = torch.arange(0, rope.width, 2, device=device).float() / rope.width
+    plain = 1.0 / rope.base**exponents
+    if rope.kind == "linear":
+        return plain / rope.factor
+    if rope.kind == "dynamic":
+        growth = rope.factor * lengths.clamp(min=rope.context).float() / rope.context - (rope.factor - 1)
+        base = rope.base * growth ** (rope.width / (rope.width - 2))
+        return 1.0 / base[:, None] ** exponents
+    if rope.kind == "llama3":
+        # 0 where the wavelength exceeds context/low, 1 where it is below context/high, linear in 1/wavelength between
+        rotations = rope.context * plain / (2 * math.pi)
+        keep = ((rotations - rope.low) / (rope.high - rope.low)).clamp(0, 1)
+        return keep * plain + (1 - keep) * plain / rope.factor
+    if rope.kind == "yarn":
+        keep = 1 - _yarn_ramp(rope, device)
+        return keep * plain + (1 - keep) * plain / rope.factor
+    if rope.kind == "longrope":
+        short, long = (
+            1.0 / (torch.tensor(f, device=device) * rope.base**exponents)
+            for f in (rope.short_factors, rope.long_factors)
+        )
+        return torch.where(lengths[:, None] > rope.context, long, short)
+    return plain
+
+
+def _yarn_ramp(rope: Rope, device: torch.device | str) -> Tensor:
+    """0 for dimensions that turn more than `high` times within `context`, 1 below `low` turns. [W/2]"""
+
+    def dimension(rotations: float) -> float:
+        return rope.width * math.log(rope.context / (rotations * 2 * math.pi)) / (2 * math.log(rope.base))
+
+    start, end = dimension(rope.high), dimension(rope.low)
+    if rope.truncate:
+        start, end = math.floor(start), math.ceil(end)
+    start, end = max(start, 0), min(end, rope.width - 1)
+    steps = torch.arange(rope.width // 2, device=device).float()
+    return ((steps - start) / max(end - start, 0.001)).clamp(0, 1)
+
+
+def rotary_tables(rope: Rope, positions: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """cos and sin of every token's angles, [T, 1, W/2] float32 each. One call serves all layers of a forward."""
+    angles = positions.float()[:, None] * frequencies(rope, positions.device, lengths)
+    return (angles.cos() * rope.scale)[:, None], (angles.sin() * rope.scale)[:, None]
+
+
+class _Rotate(torch.autograd.Function):
+    """One pass forward, one backward: rotation is linear, and its transpose turns the other way."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        return _turn(x, cos, sin)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        cos, sin = ctx.saved_tensors
+        return _turn(gradient, cos, -sin), None, None
+
+
+def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    half = cos.shape[-1]
+    out = torch.empty_like(x, memory_format=torch.contiguous_format)
+    first, second = x[..., :half], x[..., half : 2 * half]
+    torch.mul(first, cos, out=out[..., :half]).addcmul_(second, sin, value=-1)
+    torch.mul(second, cos, out=out[..., half : 2 * half]).addcmul_(first, sin)
+    out[..., 2 * half :] = x[..., 2 * half :]
+    return out
+
+
+def rotate(x: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
+    """Turn heads x [T, H, E] by the tables of `rotary_tables`; dimensions beyond the rotated width pass through."""
+    cos, sin = (t.to(x.dtype) for t in tables)
+    return _Rotate.apply(x, cos, sin)

@@ -1,0 +1,317 @@
+"""The decoder-only transformer: token ids to hidden states, one class for every supported family.
+
+What differs between families is a field of ModelConfig; what a published checkpoint calls things is in
+families.py. The output is the final norm's hidden states, not logits: losses/logprobs.py and generate.py
+multiply by `lm_head.weight`, only where they need to.
+
+A batch is one line of tokens without padding, pair after pair, each as prompt, chosen, rejected (data/pairs.py).
+Only attention looks at `spans`; every other layer is indifferent to where a pair ends.
+
+Letters: B pairs · T tokens of the batch, flattened · D width · H query heads · K key/value heads · E head width ·
+F inner width of the MLP · V vocabulary.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from model.rotary import Rope, rotary_tables, rotate
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Shape and variations. The defaults are a Llama; families.py fills the rest from config.json."""
+
+    vocab_size: int
+    width: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_width: int
+    mlp_width: int
+    context: int  # longest sequence the model was made for
+    family: str = "llama"  # model_type of the published layout that load and save use
+    tied: bool = False  # lm_head.weight is embedding.weight
+    rope: Rope | None = None
+    local_rope: Rope | None = None  # of layers with a window, where it differs
+    layers_without_rope: tuple[int, ...] = ()
+    learned_positions: bool = False
+    windows: tuple[int, ...] = ()  # per layer: keys a token sees, itself included; 0 or () = all
+    norm: str = "rms"  # rms | layer
+    norm_eps: float = 1e-6
+    norm_weight: bool = True
+    norm_bias: bool = False
+    norm_plus_one: bool = False  # multiply by 1 + weight
+    norm_inputs: bool = True  # normalise what goes into attention and MLP
+    norm_outputs: bool = False  # normalise what comes out, before the residual sum
+    parallel: bool = False  # attention and MLP both read the same normalised input
+    qk_norm: str = (
+        ""  # "" | head: one weight [E] | heads: a weight per head [H, E] | full: over all heads together
+    )
+    qkv_bias: bool = False
+    out_bias: bool = False
+    mlp_bias: bool = False
+    qkv_clip: float = 0.0  # clamp q, k, v to this magnitude; 0 = none
+    activation: str = "silu"  # silu | gelu | gelu_tanh | relu
+    gated: bool = True  # down(act(gate x) * up x), else down(act(up x))
+    embedding_scale: float = 1.0
+    residual_scale: float = 1.0
+    logit_scale: float = 1.0  # folded into the hidden states
+    attention_scale: float = 0.0  # of the scores; 0 = 1/sqrt(E)
+    attention_softcap: float = 0.0  # cap * tanh(score / cap); 0 = none
+    logit_softcap: float = 0.0  # applied by whoever projects to logits
+
+    def layer_rope(self, layer: int) -> Rope | None:
+        if layer in self.layers_without_rope:
+            return None
+        return self.local_rope if self.local_rope and self.window(layer) else self.rope
+
+    def window(self, layer: int) -> int:
+        return self.windows[layer] if self.windows else 0
+
+
+class Norm(nn.Module):
+    """RMSNorm x / sqrt(mean(x^2) + eps) * w, or LayerNorm, over the last dimension.
+
+    A 2-D shape [H, E] means one weight vector per head.
+    """
+
+    def __init__(self, config: ModelConfig, *shape: int, bias: bool | None = None):
+        super().__init__()
+        self.rms, self.eps, self.plus_one = config.norm == "rms", config.norm_eps, config.norm_plus_one
+        bias = config.norm_bias if bias is None else bias
+        self.weight = nn.Parameter(torch.empty(shape)) if config.norm_weight else None
+        self.bias = nn.Parameter(torch.empty(shape)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight + 1 if self.plus_one else self.weight
+        if self.rms:
+            return F.rms_norm(x, x.shape[-1:], weight, self.eps)
+        if weight is not None and weight.dim() > 1:
+            return F.layer_norm(x, x.shape[-1:], eps=self.eps) * weight
+        return F.layer_norm(x, x.shape[-1:], weight, self.bias, self.eps)
+
+
+class Attention(nn.Module):
+    """Causal self-attention with grouped key/value heads. q, k and v come from one matrix product."""
+
+    def __init__(self, config: ModelConfig, layer: int):
+        super().__init__()
+        heads, kv_heads, width = config.heads, config.kv_heads, config.head_width
+        self.layer, self.head_width = layer, width
+        self.sizes = [heads * width, kv_heads * width, kv_heads * width]
+        self.clip, self.qk_norm = config.qkv_clip, config.qk_norm
+        self.kind = {
+            "scale": config.attention_scale or 1 / math.sqrt(width),
+            "window": config.window(layer),
+            "softcap": config.attention_softcap,
+        }
+        self.qkv = nn.Linear(config.width, sum(self.sizes), bias=config.qkv_bias)
+        self.out = nn.Linear(heads * width, config.width, bias=config.out_bias)
+        if config.qk_norm:
+            shapes = {"head": ((width,),) * 2, "heads": ((heads, width), (kv_heads, width))}
+            shapes["full"] = ((heads * width,), (kv_heads * width,))
+            q_shape, k_shape = shapes[config.qk_norm]
+            self.q_norm = Norm(config, *q_shape, bias=False)
+            self.k_norm = Norm(config, *k_shape, bias=False)
+
+    def forward(self, x: Tensor, tables: tuple[Tensor, Tensor] | None, spans: Tensor | None, cache) -> Tensor:
+        qkv = self.qkv(x)  # [T, (H + 2K) E]
+        if self.clip:
+            qkv = qkv.clamp(-self.clip, self.clip)
+        q, k, v = qkv.split(self.sizes, dim=-1)
+        if self.qk_norm == "full":
+            q, k = self.q_norm(q), self.k_norm(k)
+        q, k, v = (t.unflatten(-1, (-1, self.head_width)) for t in (q, k, v))  # [T, H or K, E]
+        if self.qk_norm in ("head", "heads"):
+            q, k = self.q_norm(q), self.k_norm(k)
+        if tables is not None:
+            q, k = rotate(q, tables), rotate(k, tables)
+        if spans is None:
+            mixed = cache.attend(self.layer, q, k, v, **self.kind)
+        else:
+            if cache is not None:
+                cache.record(self.layer, k, v)
+            mixed = pair_attention(q, k, v, spans, **self.kind)
+        return self.out(mixed.flatten(1))
+
+
+ACTIVATIONS = {
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "relu": F.relu,
+}
+
+
+class MLP(nn.Module):
+    """down(act(gate x) * up x) with gate and up in one product, or down(act(up x))."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.activation, self.gated = ACTIVATIONS[config.activation], config.gated
+        inner = config.mlp_width
+        if self.gated:
+            self.gate_up = nn.Linear(config.width, 2 * inner, bias=config.mlp_bias)
+        else:
+            self.up = nn.Linear(config.width, inner, bias=config.mlp_bias)
+        self.down = nn.Linear(inner, config.width, bias=config.mlp_bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.gated:
+            return self.down(self.activation(self.up(x)))
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        return self.down(self.activation(gate) * up)
+
+
+class Block(nn.Module):
+    """x + attention(norm x), then x + mlp(norm x); a family may norm the branches' outputs, or run both at once."""
+
+    def __init__(self, config: ModelConfig, layer: int):
+        super().__init__()
+        self.parallel, self.scale = config.parallel, config.residual_scale
+        nothing = nn.Identity
+        norm = lambda present: Norm(config, config.width) if present else nothing()  # noqa: E731
+        self.attention_norm = norm(config.norm_inputs)
+        self.attention = Attention(config, layer)
+        self.attention_out_norm = norm(config.norm_outputs)
+        self.mlp_norm = norm(config.norm_inputs and not config.parallel)
+        self.mlp = MLP(config)
+        self.mlp_out_norm = norm(config.norm_outputs)
+
+    def forward(self, x: Tensor, tables: tuple[Tensor, Tensor] | None, spans: Tensor | None, cache) -> Tensor:
+        normed = self.attention_norm(x)
+        attended = self.attention_out_norm(self.attention(normed, tables, spans, cache))
+        if self.parallel:
+            return x + self.scale * (attended + self.mlp(normed))
+        x = x + self._scaled(attended)
+        return x + self._scaled(self.mlp_out_norm(self.mlp(self.mlp_norm(x))))
+
+    def _scaled(self, x: Tensor) -> Tensor:
+        return x if self.scale == 1 else x * self.scale
+
+
+class Transformer(nn.Module):
+    """ids [T] -> hidden [T, D]; multiply by `lm_head.weight` [V, D] for logits.
+
+    Set `checkpoint_activations` to keep only each block's input and recompute the rest in backward.
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        self.checkpoint_activations = False
+        self.embedding = nn.Embedding(config.vocab_size, config.width)
+        self.positions = nn.Embedding(config.context, config.width) if config.learned_positions else None
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
+        self.norm = Norm(config, config.width)
+        self.lm_head = nn.Linear(config.width, config.vocab_size, bias=False)
+        if config.tied:
+            self.lm_head.weight = self.embedding.weight
+        self.initialize()
+
+    @torch.no_grad()
+    def initialize(self, generator: torch.Generator | None = None) -> None:
+        """Small random weights for training from nothing (GPT-2's scheme); costs nothing on the meta device."""
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                parameter.zero_()
+            elif "norm" in name:
+                parameter.fill_(0.0 if self.config.norm_plus_one else 1.0)
+            else:
+                residual = name.endswith(("attention.out.weight", "mlp.down.weight"))
+                parameter.normal_(
+                    0.0, 0.02 / math.sqrt(2 * self.config.layers if residual else 1), generator=generator
+                )
+
+    def forward(self, ids: Tensor, positions: Tensor, spans: Tensor | None = None, *, cache=None) -> Tensor:
+        """ids, positions [T] int64, spans [B, 4] int on the CPU (start, prompt, chosen, rejected lengths) -> [T, D].
+
+        A plain sequence is a span with no rejected part. Decoding goes through a cache, an object with
+
+            record(layer, k, v)                                          k, v [T, K, E] of a prefill, already rotated
+            attend(layer, q, k, v, *, scale, window, softcap) -> [T, H, E]
+
+        With spans and a cache, attention is the usual one and the cache records k and v. Without spans, attention
+        is the cache's: T is one token for each of T independent rows, and `attend` appends k, v [T, K, E] to those
+        rows and lets q [T, H, E] see what they hold.
+        """
+        x = self.embedding(ids)
+        if self.config.embedding_scale != 1:
+            x = x * torch.tensor(self.config.embedding_scale, dtype=x.dtype)
+        if self.positions is not None:
+            x = x + self.positions(positions)
+        tables = self._tables(positions, spans)
+        for layer, block in enumerate(self.blocks):
+            arguments = (x, tables.get(self.config.layer_rope(layer)), spans, cache)
+            if self.checkpoint_activations and torch.is_grad_enabled():
+                x = checkpoint(block, *arguments, use_reentrant=False)
+            else:
+                x = block(*arguments)
+        x = self.norm(x)
+        return x if self.config.logit_scale == 1 else x * self.config.logit_scale
+
+    def _tables(self, positions: Tensor, spans: Tensor | None) -> dict[Rope | None, tuple[Tensor, Tensor]]:
+        """cos and sin for every rope in use. Where they depend on the length, that of the pair's longer sequence."""
+        lengths = positions + 1
+        if spans is not None and self.config.rope and self.config.rope.depends_on_length:
+            longest = spans[:, 1] + torch.maximum(spans[:, 2], spans[:, 3])
+            lengths = longest.repeat_interleave(spans[:, 1:].sum(1)).to(positions.device)
+        ropes = {self.config.layer_rope(layer) for layer in range(self.config.layers)} - {None}
+        return {rope: rotary_tables(rope, positions, lengths) for rope in ropes}
+
+
+def pair_attention(
+    q: Tensor, k: Tensor, v: Tensor, spans: Tensor, *, scale: float, window: int = 0, softcap: float = 0.0
+) -> Tensor:
+    """Attention within pairs: q [T, H, E], k, v [T, K, E], spans [B, 4] on the CPU -> [T, H, E].
+
+    Token i sees token j when both are of the same pair, j is not after i, and j is in the prompt or in i's own part.
+    That is two ordinary causal calls a pair: prompt + chosen, and the rejected queries over prompt + rejected keys.
+    """
+    kind = {"scale": scale, "window": window, "softcap": softcap}
+    rows = spans[:, 1:].tolist()
+    sizes = [size for prompt, chosen, rejected in rows for size in (prompt + chosen, rejected)]
+    pieces = [zip(*[iter(t.split(sizes))] * 2, strict=True) for t in (q, k, v)]
+    out = []
+    for (prompt, _, rejected), (q1, q2), (k1, k2), (v1, v2) in zip(rows, *pieces, strict=True):
+        out.append(causal_attention(q1, k1, v1, **kind))
+        if rejected:
+            k2, v2 = torch.cat([k1[:prompt], k2]), torch.cat([v1[:prompt], v2])
+            out.append(causal_attention(q2, k2, v2, **kind))
+    return torch.cat(out)
+
+
+def causal_attention(q: Tensor, k: Tensor, v: Tensor, *, scale: float, window: int, softcap: float) -> Tensor:
+    """One sequence: q [L, H, E] are its last L tokens, k, v [S, K, E] all of it -> [L, H, E]."""
+    new, total = len(q), len(k)
+    q, k, v = (t.transpose(0, 1)[None] for t in (q, k, v))  # [1, heads, tokens, E]
+    windowed = 0 < window < total
+    if softcap:
+        mask = causal_mask(new, total, window, q.device)
+        mixed = softcapped_attention(q, k, v, mask, scale, softcap)
+    elif new == total and not windowed:
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True)
+    else:
+        mask = causal_mask(new, total, window, q.device)
+        mixed = F.scaled_dot_product_attention(q, k, v, mask, scale=scale, enable_gqa=True)
+    return mixed[0].transpose(0, 1)
+
+
+def causal_mask(new: int, total: int, window: int, device: torch.device) -> Tensor:
+    """[new, total] bool: which of `total` tokens each of the last `new` sees."""
+    age = torch.arange(total - new, total, device=device)[:, None] - torch.arange(total, device=device)
+    return (age >= 0) & (age < window) if window else age >= 0
+
+
+def softcapped_attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float, softcap: float
+) -> Tensor:
+    """Scores squashed to +-softcap before the mask (Gemma 2); written out, as no kernel offers it."""
+    k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], dim=1) for t in (k, v))
+    scores = softcap * torch.tanh(q @ k.transpose(-1, -2) * (scale / softcap))
+    return scores.masked_fill(~mask, float("-inf")).float().softmax(-1).to(v.dtype) @ v
