@@ -24,14 +24,14 @@ from data.types import Problem
 
 SPLITS = {"train": 0.7, "validation": 0.1, "test": 0.2}
 STARTS = {"numbers": 0.36, "text": 0.2, "words": 0.1, "natural": 0.1, "integer": 0.08, "pairs": 0.16}
-LENGTHS = {1: 0.1, 2: 0.45, 3: 0.45}
+LENGTHS = {1: 0.12, 2: 0.54, 3: 0.34}
 NAMES = ("solve", "compute", "process", "answer", "run", "convert", "work", "evaluate")
 ARGUMENTS = {
     "numbers": ("numbers", "values", "items"),
     "text": ("text", "s"),
     "words": ("words", "items"),
-    "natural": ("n", "number"),
-    "integer": ("n", "number"),
+    "natural": ("n", "x"),
+    "integer": ("n", "x"),
     "pairs": ("pairs", "records"),
 }
 NOUNS = {
@@ -42,21 +42,21 @@ NOUNS = {
     "integer": "a number",
     "pairs": "a list of (name, score) pairs",
 }
-# A step's variable: the first of these that is not taken by the value it starts from.
+# A step's variable is the first of these that the body has not used yet.
 VARIABLES = {
-    "numbers": ("result", "output"),
-    "text": ("result", "output"),
-    "words": ("words", "parts"),
+    "words": ("words", "parts", "output", "final"),
     "counts": ("counts", "kept"),
-    "pairs": ("pairs", "kept"),
+    "natural": ("total", "value", "answer"),
+    "integer": ("total", "value", "answer"),
 }
-NUMBER_VARIABLES = ("total", "value")
+OTHER_VARIABLES = ("result", "output", "final")
 USUAL_STYLE = 0.7  # share of the first style among the right ones
 SLIP_RATE = 0.03  # of other bugs, in every primitive
 SYNTAX_RATE = 0.08  # in the primitives that have a syntax bug
 LARGEST_VALUE = 20_000  # larger intermediate values make no test
 TESTS = 6
 MOST_TESTS = 8
+PLACEHOLDER = re.compile(r"\b[A-Z]\b")
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Step:
 def fill(template: str, values: tuple[tuple[str, object], ...]) -> str:
     """Replace the placeholders (whole capital letters) that `values` names."""
     table = dict(values)
-    return re.sub(r"\b[A-Z]\b", lambda match: str(table.get(match.group(), match.group())), template)
+    return PLACEHOLDER.sub(lambda match: str(table.get(match.group(), match.group())), template)
 
 
 # --- compositions and their split
@@ -168,15 +168,15 @@ def same_kind(primitive: Primitive) -> bool:
 
 def write_body(steps: list[Step], templates: list[str], argument: str, reassign: bool = True) -> str:
     """The indented body; `templates` holds one code template per step."""
-    rows, variable = [], argument
+    rows, variable, used = [], argument, {argument}
     for place, (step, template) in enumerate(zip(steps, templates, strict=True)):
-        block, last = re.search(r"\bY\b", template) is not None, place == len(steps) - 1
-        kind = step.primitive.gives
+        block, last = "Y" in PLACEHOLDER.findall(template), place == len(steps) - 1
         if same_kind(step.primitive) and reassign and not block:
             target = variable
         else:
-            fresh = VARIABLES.get(kind, NUMBER_VARIABLES)
-            target = fresh[0] if fresh[0] != variable else fresh[1]
+            names = VARIABLES.get(step.primitive.gives, OTHER_VARIABLES)
+            target = next(name for name in names if name not in used)
+            used.add(target)
         code = fill(template, (*step.constants, ("X", variable), ("Y", target)))
         if ends_function(template):
             rows += code.split("\n")
@@ -277,12 +277,20 @@ def trace(steps: list[Step], value: object) -> list[object]:
     return values
 
 
-def mutant_value(steps: list[Step], values: list[object], place: int, template: str | None) -> object:
-    """The result when step `place` is written as `template` (None: left out)."""
+def survives(steps: list[Step], values: list[object], place: int, template: str | None) -> bool:
+    """Is the result right although step `place` is written as `template` (None: left out)?
+
+    The later steps are tried in all their styles: one may forgive what another does not.
+    """
     value = values[place] if template is None else apply(steps[place], template, values[place])
-    for step in steps[place + 1 :]:
-        value = apply(step, step.primitive.right[0], value)
-    return value
+    later = steps[place + 1 :]
+    for number in range(max((len(step.primitive.right) for step in later), default=1)):
+        result = value
+        for step in later:
+            result = apply(step, step.primitive.right[number % len(step.primitive.right)], result)
+        if equal(result, values[-1]):
+            return True
+    return False
 
 
 def bug_styles(steps: list[Step]) -> Iterator[tuple[int, str, str]]:
@@ -311,8 +319,7 @@ def choose_tests(rng: random.Random, steps: list[Step]) -> list[tuple[object, ob
     mutants = [(place, template) for place, kind, template in bug_styles(steps) if kind != "endless_loop"]
     mutants += [(place, None) for place, step in enumerate(steps) if same_kind(step.primitive)]
     caught = [
-        {m for m in mutants if not equal(mutant_value(steps, t, *m), t[-1])}
-        | ({"echo"} if t[-1] != t[0] else set())
+        {m for m in mutants if not survives(steps, t, *m)} | ({"echo"} if t[-1] != t[0] else set())
         for t in traces
     ]
     chosen, missing = [0], {*mutants, "echo"} - caught[0]
@@ -439,13 +446,7 @@ def demonstrations(
             continue
         steps = draw_steps(rng, composition)
         name, argument = rng.choice(NAMES), rng.choice(ARGUMENTS[steps[0].primitive.takes])
-        templates, bugs = [], []
-        for step in steps:
-            last = step is steps[-1]
-            kind = draw_bug(rng, step.primitive, habits, bug_rate, last)
-            styles = step.primitive.bugs[kind] if kind else step.primitive.right
-            templates.append(pick_style(rng, styles, last))
-            bugs += [[step.primitive.name, kind]] * bool(kind)
+        templates, bugs = draw_templates(rng, steps, habits, bug_rate)
         rows.append(
             {
                 "task_id": f"toy/demonstration/{len(rows)}",
@@ -457,6 +458,20 @@ def demonstrations(
             }
         )
     return rows
+
+
+def draw_templates(
+    rng: random.Random, steps: list[Step], habits: dict[str, str], bug_rate: float
+) -> tuple[list[str], list[list[str]]]:
+    """One template per step, and [step, kind] of those that are bugs."""
+    templates, bugs = [], []
+    for step in steps:
+        last = step is steps[-1]
+        kind = draw_bug(rng, step.primitive, habits, bug_rate, last)
+        styles = step.primitive.bugs[kind] if kind else step.primitive.right
+        templates.append(pick_style(rng, styles, last))
+        bugs += [[step.primitive.name, kind]] * bool(kind)
+    return templates, bugs
 
 
 def draw_bug(

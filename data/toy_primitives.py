@@ -169,15 +169,15 @@ LISTS = [
         "running_totals", "lists", "numbers", "numbers",
         ("compute the running totals", "replace each number by the running total"),
         (
-            lines("Y = []", "total = 0", "for n in X:", "    total += n", "    Y.append(total)"),
+            lines("Y = []", "acc = 0", "for n in X:", "    acc += n", "    Y.append(acc)"),
             "[sum(X[:i + 1]) for i in range(len(X))]",
         ),
         {
             "boundary": (
-                lines("Y = []", "total = 0", "for n in X:", "    Y.append(total)", "    total += n"),
+                lines("Y = []", "acc = 0", "for n in X:", "    Y.append(acc)", "    acc += n"),
                 "[sum(X[:i]) for i in range(len(X))]",
             ),
-            "name": (lines("Y = []", "for n in X:", "    total += n", "    Y.append(total)"),),
+            "name": (lines("Y = []", "for n in X:", "    acc += n", "    Y.append(acc)"),),
         },
     ),
     Primitive(
@@ -340,7 +340,7 @@ STRINGS = [
     Primitive(
         "reverse_text", "strings", "text", "text",
         ("reverse the text", "write the text backwards"),
-        ("X[::-1]", lines("Y = ''", "for c in X:", "    Y = c + Y")),
+        ("X[::-1]",),
         {"method": ("X.reverse()",), "type": ("reversed(X)",)},
     ),
     Primitive(
