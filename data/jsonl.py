@@ -128,7 +128,7 @@ class JsonlAppender:
             with open(self.partial, "r+b") as file:
                 file.truncate(len(whole))
             self.done = [row for _, row in iterate_jsonl(self.partial)]
-        self.file: IO[str] = open(self.partial, "a", encoding="utf-8", errors="surrogatepass")
+        self.file: IO[str] = self.partial.open("a", encoding="utf-8", errors="surrogatepass")
 
     def write(self, row: object) -> None:
         self.file.write(to_line(row))
@@ -177,7 +177,7 @@ def commit_id() -> str:
 
 
 def write_provenance(path: Path | str, **facts: object) -> None:
-    """Write `<path>.meta.json`: when and by which commit the file was made, and `facts` (config, inputs, counts)."""
+    """Write `<path>.meta.json`: when and by which commit the file was made, and `facts`."""
     path = Path(path)
     write_json(
         path.with_name(path.name + ".meta.json"),

@@ -1,0 +1,114 @@
+"""What every program does first and last: compose the config, and turn a user's mistake into one line."""
+
+import functools
+import inspect
+import json
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from conf.schema import Config
+from model.training import read_position
+
+
+def run_dir(home: str) -> str:
+    """The folder of this run: `home`, or one below it per combination of a sweep, named by its overrides."""
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+        return home
+    overrides = [o for o in HydraConfig.get().overrides.task if not re.match(r"\+?(exp|run\.name)=", o)]
+    return f"{home}/sweep/{re.sub(r'[^A-Za-z0-9_.=,+-]', '_', ','.join(overrides)) or 'default'}"
+
+
+OmegaConf.register_new_resolver("run_dir", run_dir, replace=True)
+
+
+def program(main: Callable[[Config], None]) -> Callable[[], None]:
+    """Make `main(cfg)` a Hydra program. ValueError and OSError are the user's to mend: one line, exit code 1.
+
+    Set HYDRA_FULL_ERROR=1 (Hydra's own switch) to see the traceback.
+    """
+
+    @functools.wraps(main)
+    def guarded(cfg: Config) -> None:
+        try:
+            main(cfg)
+        except (ValueError, OSError) as error:
+            if os.environ.get("HYDRA_FULL_ERROR"):
+                raise
+            sys.stdout.flush()
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(1)
+
+    return hydra.main(version_base="1.3", config_path=str(Path(__file__).parent), config_name="config")(
+        guarded
+    )
+
+
+def checkpoint_folder(cfg: Config, name: str | None) -> Path:
+    """The folder a checkpoint's name stands for: base, a stage of this run, `run/stage`, or a path."""
+    if name in (None, "base"):
+        if not cfg.model.path:
+            raise ValueError(
+                "model.path is not set; point it at a checkpoint folder (config.json, model.safetensors)"
+            )
+        return Path(cfg.model.path)
+    for folder in (Path(cfg.run.dir, name), Path(cfg.run.home, name), Path("out", name), Path(name)):
+        if (folder / "config.json").exists():
+            return folder
+    raise FileNotFoundError(
+        f"no checkpoint {name!r}: looked for config.json in {cfg.run.dir}/{name}, out/{name} and {name}; "
+        "train it first, or give base, a stage of this run (dpo, sft), run/stage or a folder"
+    )
+
+
+def loss_function(cfg: DictConfig) -> functools.partial:
+    """The function conf/loss names, its keywords checked now: a partial complains only at its first call."""
+    loss = hydra.utils.instantiate(cfg)
+    try:
+        inspect.signature(loss.func).bind_partial(*loss.args, **loss.keywords)
+    except TypeError as error:
+        known = ", ".join(
+            p.name for p in inspect.signature(loss.func).parameters.values() if p.kind == p.KEYWORD_ONLY
+        )
+        raise ValueError(f"loss {cfg._target_}: {error}; it takes {known}") from None
+    return loss
+
+
+def claim_output(folder: Path, objective: dict, last_step: int) -> int:
+    """The step a training run goes on from: 0 for a new one, `last_step` when there is nothing left to do.
+
+    A finished run with another objective is moved aside; an unfinished one is refused, so nothing is lost.
+    """
+    objective = json.loads(json.dumps(objective))
+    position = read_position(folder)
+    if position is None:
+        if folder.exists():
+            raise ValueError(f"{folder} exists but was not written by this program; move it or set run.name")
+        return 0
+    changed = sorted(key for key in objective if objective[key] != position["objective"].get(key))
+    finished = position["step"] >= position["last_step"]
+    if not changed:
+        state = "finished" if position["step"] >= last_step else f"going on from step {position['step']}"
+        print(f"found      {folder}: {state}")
+        return min(position["step"], last_step)
+    if not finished:
+        found, wanted = (
+            {key: source.get(key) for key in changed} for source in (position["objective"], objective)
+        )
+        raise ValueError(
+            f"{folder} holds an unfinished run (step {position['step']} of {position['last_step']}) with "
+            f"other settings: {found}, now {wanted}; finish it with its settings, delete it, or set run.name"
+        )
+    number = 1
+    while (aside := folder.with_name(f"{folder.name}.{number}")).exists():
+        number += 1
+    folder.rename(aside)
+    print(f"moved      {folder} to {aside}: a finished run with other {', '.join(changed)}")
+    return 0

@@ -1,0 +1,113 @@
+"""The one configuration tree, typed. Values live in the YAML files beside this one, never here.
+
+Every node but `loss` (it names a function) and `model.architecture` (a config.json) is closed: a misspelt
+key or a wrong type stops composition. A dataclass that configures one thing lives beside that thing.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+from data.collect import PairingConfig
+from data.execution import SandboxConfig
+from model.generate import DecodeConfig
+
+
+@dataclass
+class RunConfig:
+    name: str = MISSING  # outputs go to out/<name>
+    seed: int = MISSING
+    home: str = MISSING  # out/<name>: inputs that the runs of a sweep share
+    dir: str = MISSING  # outputs of this run: home, or a folder below it in a sweep
+    cache: str = MISSING  # reference log-probs, shared by all runs
+    split: str = MISSING  # problems to sample and evaluate on: train, validation, test
+    init: str | None = MISSING  # checkpoint training starts from; null: model.path
+    checkpoint: str = (
+        MISSING  # checkpoint to sample: base (model.path), dpo, sft, another run's x/dpo, a folder
+    )
+    reference: str | None = MISSING  # reference policy; null: the policy before its first step
+
+
+@dataclass
+class LoraConfig:
+    rank: int = MISSING  # 0: train all parameters
+    alpha: float = MISSING  # adapters are scaled by alpha / rank
+    targets: list[str] = MISSING  # published names of the linear layers that get one
+
+
+@dataclass
+class ModelSettings:
+    path: str | None = MISSING  # checkpoint folder in the published layout
+    architecture: dict[str, Any] = MISSING  # config.json of a new model (train_sft.py with path: null)
+    dtype: str = MISSING  # auto, fp32, amp (fp32 weights, bf16 products), bf16 (fp32 master weights)
+    activation_checkpointing: bool = MISSING
+    lora: LoraConfig = field(default_factory=LoraConfig)
+
+
+@dataclass
+class DemonstrationConfig:
+    path: str | None = MISSING  # JSONL with prompt and completion; null: the toy problems' own
+    count: int = MISSING
+    bug_share: float = (
+        MISSING  # share of the primitives whose bug is demonstrated more often than the right code
+    )
+    bug_rate: float = MISSING  # share of such a primitive's uses that carry the bug
+    bug_seed: int = MISSING  # which primitives
+    vocabulary: int = MISSING  # pieces of a new tokenizer
+
+
+@dataclass
+class DataConfig:
+    problems: str = MISSING  # toy, a benchmark's name, or a problems.jsonl
+    seed: int = MISSING  # of the toy generator
+    train: int = MISSING  # problems per split of the toy generator
+    validation: int = MISSING
+    test: int = MISSING
+    pairs: str = MISSING  # what train_dpo.py trains on
+    weights: str | None = MISSING  # per-token weights beside the pairs; null: 1 on every completion token
+    max_prompt: int = MISSING  # tokens; longer rows are dropped and counted, never cut
+    max_completion: int = MISSING  # tokens
+    validation_share: float = MISSING  # of the pairs' problems, held out to watch the loss
+    demonstrations: DemonstrationConfig = field(default_factory=DemonstrationConfig)
+
+
+@dataclass
+class OptimConfig:
+    lr: float = MISSING  # peak
+    schedule: str = MISSING  # constant, linear, cosine: the shape after warm-up
+    warmup: float = MISSING  # share of all steps
+    betas: list[float] = MISSING
+    eps: float = MISSING
+    weight_decay: float = MISSING
+    clip: float = MISSING  # largest gradient norm
+    batch: int = MISSING  # pairs (or demonstrations) per step, over all processes
+    microbatch: int = MISSING  # tokens that go through the model at once
+    epochs: int = MISSING
+    max_steps: int | None = MISSING  # stop early; the schedule still spans all epochs
+    log_every: int = MISSING  # steps
+    validate_every: int = MISSING  # steps; 0: only at the end
+    save_every: int = MISSING  # steps; 0: only at the end and when interrupted
+
+
+@dataclass
+class Config:
+    run: RunConfig = field(default_factory=RunConfig)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    data: DataConfig = field(default_factory=DataConfig)
+    pairing: PairingConfig = field(default_factory=PairingConfig)
+    loss: dict[str, Any] = MISSING
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
+    sandbox: SandboxConfig = field(default_factory=SandboxConfig)
+    device: str = MISSING  # auto: cuda, else mps, else cpu
+    prompt: str | None = MISSING  # sample.py: complete this text on the terminal
+    samples: str | None = MISSING  # evaluate.py: score this file, no model needed
+    benchmark: str | None = MISSING  # evaluate.py: humaneval, mbpp, ...
+    protocol: str | None = MISSING  # evaluate.py: null: the benchmark's default
+    compare: str | None = MISSING  # evaluate.py: results of another evaluation
+    allow_missing: bool = MISSING  # evaluate.py: score a file that lacks some problems
+
+
+ConfigStore.instance().store(name="schema", node=Config)

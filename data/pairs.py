@@ -1,0 +1,203 @@
+"""pairs.jsonl -> token ids -> PairBatch: one line of tokens, every prompt once, no padding.
+
+Letters: B pairs, T tokens of the batch, N completion tokens.
+
+Ids that our sampler wrote are used as they are, so training sees exactly the tokens that were sampled.
+Text from elsewhere is tokenised here, prompt and completion apart. Rows that do not fit are dropped and
+counted, never cut: a completion that lost its end teaches the model not to stop.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data.chat import conversation_ids
+from data.jsonl import as_record, iterate_jsonl
+from data.tokenizer import Tokenizer
+from data.types import PreferencePair
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """B pairs as one flat list of tokens: prompt, chosen, rejected; prompt, chosen, rejected; ..."""
+
+    ids: Tensor  # [T] int64
+    positions: Tensor  # [T] int64; the rejected part counts on from the end of the prompt
+    spans: Tensor  # [B, 4] int64, on the CPU: start, prompt length, chosen length, rejected length
+    source: Tensor  # [N] int64, index of the token whose hidden state predicts a completion token
+    target: Tensor  # [N] int64, id of that completion token
+    row: Tensor  # [N] int64, 0..B-1 chosen, B..2B-1 rejected
+    weights: Tensor  # [N] float32, 1 unless a method weighs tokens
+    lengths: Tensor  # [2B] float32, completion tokens
+    last: Tensor  # [2B] int64, index into N of each completion's end token
+    index: tuple[int, ...]  # B positions in the list of pairs
+    reference: Tensor | None = None  # [2B] float32, weighted sums of the reference log-probs
+
+    def to(self, device: torch.device) -> "PairBatch":
+        """Everything but the spans, which steer the host, on `device`."""
+        moved = {
+            name: value.to(device, non_blocking=True)
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor) and name != "spans"
+        }
+        return replace(self, **moved)
+
+
+def read_pairs(
+    path: Path | str, tokenizer: Tokenizer, *, max_prompt: int, max_completion: int
+) -> tuple[list[PreferencePair], Counter]:
+    """All trainable pairs with their ids, and how many rows were dropped for which reason.
+
+    `prompt`, `chosen` and `rejected` are text or lists of {"role", "content"}; a conversational row may leave
+    `prompt` out and repeat it in both sides. Malformed rows are errors that name the line.
+    """
+    pairs, dropped = [], Counter()
+    for number, row in iterate_jsonl(path):
+        pair = tokenise_pair(row, tokenizer, where=f"{path}, line {number}")
+        if pair.chosen_ids == pair.rejected_ids:
+            dropped["chosen equals rejected"] += 1
+        elif len(pair.prompt_ids) > max_prompt:
+            dropped[f"prompt longer than {max_prompt} tokens"] += 1
+        elif max(len(pair.chosen_ids), len(pair.rejected_ids)) > max_completion:
+            dropped[f"completion longer than {max_completion} tokens"] += 1
+        else:
+            pairs.append(pair)
+    if not pairs:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items()) or "the file is empty"
+        raise ValueError(f"{path} holds no pair to train on ({reasons})")
+    return pairs, dropped
+
+
+def tokenise_pair(row: dict, tokenizer: Tokenizer, where: str) -> PreferencePair:
+    """One JSON row with its ids: the row's own where this tokenizer wrote them, else made here."""
+    made_by = row.get("meta", {}).get("tokenizer", tokenizer.digest)
+    sides = ("prompt", "chosen", "rejected")
+    if all(row.get(f"{side}_ids") for side in sides) and made_by == tokenizer.digest:
+        ids = [row[f"{side}_ids"] for side in sides]
+        if not all(isinstance(i, int) and 0 <= i < tokenizer.size for side in ids for i in side):
+            raise ValueError(f"{where}: token ids outside this tokenizer's 0..{tokenizer.size - 1}")
+    elif any(isinstance(row.get(side), list) for side in sides):
+        try:
+            ids = conversation_ids(tokenizer, row.get("prompt"), row.get("chosen"), row.get("rejected"))
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
+        row = row | {side: tokenizer.decode(side_ids) for side, side_ids in zip(sides, ids, strict=True)}
+    else:
+        for side in sides:
+            if not isinstance(row.get(side), str):
+                found = "nothing" if row.get(side) is None else type(row[side]).__name__
+                raise ValueError(f"{where}: {side} must be text or a list of messages, found {found}")
+        ids = [
+            tokenizer.prompt_ids(row["prompt"]),
+            *(tokenizer.completion_ids(row[side]) for side in sides[1:]),
+        ]
+    for side, side_ids in zip(sides, ids, strict=True):
+        if not side_ids:
+            raise ValueError(f"{where}: {side} has no tokens")
+    named = {f"{side}_ids": list(side_ids) for side, side_ids in zip(sides, ids, strict=True)}
+    return as_record(
+        PreferencePair, {"task_id": f"prompt-{hash_ids(ids[0]).hex()[:12]}"} | row | named, where
+    )
+
+
+def hash_ids(*parts: Sequence[int]) -> bytes:
+    """16 bytes that identify lists of ids and the boundaries between them."""
+    text = "|".join(",".join(map(str, part)) for part in parts)
+    return hashlib.sha256(text.encode()).digest()[:16]
+
+
+def split_by_problem(pairs: Sequence[PreferencePair], share: float, seed: int) -> tuple[list[int], list[int]]:
+    """Positions to (train on, hold out); the side of a problem depends on its id and the seed alone."""
+    sides: tuple[list[int], list[int]] = ([], [])
+    for position, pair in enumerate(pairs):
+        number = hashlib.sha256(f"{seed}/{pair.task_id}".encode()).digest()[:8]
+        sides[int.from_bytes(number, "big") < share * 2**64].append(position)
+    if not sides[0]:
+        raise ValueError(
+            f"all {len(pairs)} rows are of held-out problems; lower data.validation_share ({share})"
+        )
+    return sides
+
+
+def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
+    """The order of `count` rows in an epoch: a function of (seed, epoch), so that resuming costs nothing."""
+    return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(count)
+
+
+def token_count(pair: PreferencePair) -> int:
+    """Tokens a pair occupies in a batch."""
+    return len(pair.prompt_ids) + len(pair.chosen_ids) + len(pair.rejected_ids)
+
+
+def microbatches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Consecutive positions grouped so that a group holds at most `budget` tokens, or a single row."""
+    group, size = [], 0
+    for position, length in enumerate(lengths):
+        if group and size + length > budget:
+            yield group
+            group, size = [], 0
+        group.append(position)
+        size += length
+    if group:
+        yield group
+
+
+def collate(
+    pairs: Sequence[PreferencePair],
+    index: Sequence[int],
+    weights: Sequence[tuple[np.ndarray, np.ndarray]] | None = None,
+    reference: Sequence[tuple[np.ndarray, np.ndarray]] | None = None,
+) -> PairBatch:
+    """Lay out `pairs[i] for i in index`. `weights`, `reference`: per-token (chosen, rejected) of all pairs.
+
+    The first token of *both* completions is predicted by the last prompt token.
+    """
+    ids, positions, spans, source, target, row, lengths, token_weights, sums = (
+        [],
+        [],
+        [],
+        [],
+        [],
+        [],
+        [],
+        [],
+        [],
+    )
+    for b, i in enumerate(index):
+        prompt, chosen, rejected = pairs[i].prompt_ids, pairs[i].chosen_ids, pairs[i].rejected_ids
+        start, p = len(ids), len(prompt)
+        spans.append((start, p, len(chosen), len(rejected)))
+        for side, completion, begin in ((0, chosen, start + p), (1, rejected, start + p + len(chosen))):
+            n = len(completion)
+            source += [start + p - 1, *range(begin, begin + n - 1)][:n]
+            target += completion
+            row += [b + side * len(index)] * n
+            token_weights.append(np.ones(n, np.float32) if weights is None else weights[i][side])
+            lengths.append((b + side * len(index), n))
+            if reference is not None:
+                sums.append(
+                    (b + side * len(index), np.dot(token_weights[-1], reference[i][side].astype(np.float64)))
+                )
+        ids += prompt + chosen + rejected
+        positions += [*range(p + len(chosen)), *range(p, p + len(rejected))]
+    row_of, counts = np.array(lengths).T
+    order = np.argsort(row_of)
+    return PairBatch(
+        ids=torch.tensor(ids),
+        positions=torch.tensor(positions),
+        spans=torch.tensor(spans),
+        source=torch.tensor(source),
+        target=torch.tensor(target),
+        row=torch.tensor(row),
+        weights=torch.from_numpy(np.concatenate(token_weights).astype(np.float32)),
+        lengths=torch.from_numpy(counts[order].astype(np.float32)),
+        last=torch.from_numpy((np.cumsum(counts) - 1)[order]),
+        index=tuple(int(i) for i in index),
+        reference=torch.tensor([value for _, value in sorted(sums)]) if reference is not None else None,
+    )

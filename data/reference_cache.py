@@ -1,0 +1,132 @@
+"""Reference log-probs on disk: per token, content-addressed, append-only.
+
+The file key is everything the numbers depend on besides the tokens (weights, model config, dtype, attention
+path, version of the scorer); the row key is a hash of prompt and completion ids. So a change of beta, lr,
+loss, order or output folder finds the cache; a change of weights, tokens, limits or dtype does not.
+Each shard is written under a temporary name and renamed: an interrupted pass keeps what it finished.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from data.jsonl import digest, write_json
+from data.pairs import hash_ids, microbatches, token_count
+from data.types import PreferencePair
+
+SCORER_VERSION = 1  # raise when the same weights and tokens would give other numbers
+
+Sides = tuple[np.ndarray, np.ndarray]  # (chosen [n_w], rejected [n_l]) float32, one number per token
+Score = Callable[[Sequence[PreferencePair]], list[Sides]]
+
+
+def row_keys(pair: PreferencePair) -> tuple[bytes, bytes]:
+    """16 bytes naming each completion in its context: (chosen, rejected)."""
+    return hash_ids(pair.prompt_ids, pair.chosen_ids), hash_ids(pair.prompt_ids, pair.rejected_ids)
+
+
+def read_shard(shard: Path) -> dict[bytes, np.ndarray]:
+    """{row key: [n] float32} of one file: `values` (flat), `offsets` [rows + 1], `keys` [rows, 16]."""
+    try:
+        tensors = load_file(shard)
+        values, offsets, keys = tensors["values"], tensors["offsets"], tensors["keys"]
+    except (SafetensorError, KeyError, OSError) as error:
+        raise ValueError(f"{shard} cannot be read ({error}); delete it and its rows are made anew") from None
+    if len(offsets) != len(keys) + 1 or offsets[-1] != len(values) or not np.isfinite(values).all():
+        raise ValueError(f"{shard} is damaged; delete it and its rows are made anew")
+    return {key.tobytes(): values[a:b] for key, a, b in zip(keys, offsets[:-1], offsets[1:], strict=True)}
+
+
+def write_shard(shard: Path, rows: dict[bytes, np.ndarray]) -> None:
+    """Write one file, whole or not at all."""
+    temporary = shard.with_name(f".{shard.name}.tmp")
+    lengths = np.array([len(values) for values in rows.values()])
+    try:
+        tensors = {
+            "values": np.concatenate(list(rows.values())).astype(np.float32),
+            "offsets": np.concatenate([[0], lengths.cumsum()]).astype(np.int64),
+            "keys": np.frombuffer(b"".join(rows), np.uint8).reshape(len(rows), 16),
+        }
+        save_file(tensors, temporary)
+        os.replace(temporary, shard)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_columns(path: Path | str, pairs: Sequence[PreferencePair]) -> list[Sides]:
+    """Per-token numbers for every pair from a file in a shard's layout, such as token weights (TIS-DPO)."""
+    rows = read_shard(Path(path))
+    absent = sum(key not in rows for pair in pairs for key in row_keys(pair))
+    if absent:
+        raise ValueError(
+            f"{path} lacks {absent} of the {2 * len(pairs)} completions of these pairs; make it anew"
+        )
+    return [tuple(rows[key] for key in row_keys(pair)) for pair in pairs]
+
+
+class ReferenceCache:
+    """Rows [n] float32 by key. `identity`: what the numbers depend on, JSON values kept beside the shards."""
+
+    def __init__(self, root: Path | str, **identity: object) -> None:
+        identity["scorer"] = SCORER_VERSION
+        self.folder = Path(root, digest(identity))
+        self.rows: dict[bytes, np.ndarray] = {}
+        if self.folder.is_dir():
+            for shard in sorted(self.folder.glob("*.safetensors")):
+                self.rows |= read_shard(shard)
+        else:
+            write_json(self.folder / "identity.json", identity)
+
+    def add(self, rows: dict[bytes, np.ndarray]) -> None:
+        """Append one shard, whole or not at all."""
+        bad = sum(not np.isfinite(values).all() for values in rows.values())
+        if bad:
+            raise ValueError(
+                f"the reference gives non-finite log-probs to {bad} completions; check its weights"
+            )
+        number = len(list(self.folder.glob("*.safetensors")))
+        write_shard(self.folder / f"{number:06d}-{os.urandom(3).hex()}.safetensors", rows)
+        self.rows |= rows
+
+    def has(self, pair: PreferencePair) -> bool:
+        return all(key in self.rows for key in row_keys(pair))
+
+    def of(self, pair: PreferencePair) -> Sides:
+        chosen, rejected = row_keys(pair)
+        return self.rows[chosen], self.rows[rejected]
+
+
+def fill(
+    cache: ReferenceCache,
+    pairs: Sequence[PreferencePair],
+    score: Score,
+    budget: int,
+    progress: Callable[[Iterable], Iterable] = iter,
+    per_shard: int = 64,
+) -> int:
+    """Score the pairs the cache lacks, `budget` tokens at a time; returns how many there were."""
+    absent = [pair for pair in pairs if not cache.has(pair)]
+    groups = list(microbatches([token_count(pair) for pair in absent], budget))
+    pending: dict[bytes, np.ndarray] = {}
+    for number, group in enumerate(progress(groups), start=1):
+        members = [absent[i] for i in group]
+        for pair, sides in zip(members, score(members), strict=True):
+            pending |= dict(zip(row_keys(pair), sides, strict=True))
+        if number % per_shard == 0 or number == len(groups):
+            cache.add(pending)
+            pending = {}
+    return len(absent)
+
+
+def disagreement(cache: ReferenceCache, pairs: Sequence[PreferencePair], score: Score) -> float:
+    """Largest difference per token, in nats, between the cache and scoring `pairs` again now."""
+    differences = [
+        float(np.abs(cached - fresh).max())
+        for pair, sides in zip(pairs, score(pairs), strict=True)
+        for cached, fresh in zip(cache.of(pair), sides, strict=True)
+    ]
+    return max(differences)

@@ -1,0 +1,163 @@
+"""What a training program needs around its loop: device and dtype, a stop that waits for the end of a step,
+the log of its metrics, and the state that makes a resumed run equal to an uninterrupted one."""
+
+import json
+import math
+import os
+import shutil
+import signal
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from types import FrameType
+
+import torch
+from torch import Tensor
+
+from model.checkpoint import save_model
+from model.transformer import Transformer
+
+DTYPES = ("auto", "fp32", "amp", "bf16")
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` takes cuda, else mps, else cpu."""
+    if name != "auto":
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def choose_dtype(name: str, device: torch.device) -> tuple[str, torch.dtype]:
+    """(resolved name, dtype of the weights). `auto`: bf16 with fp32 masters on cuda, fp32 elsewhere."""
+    if name not in DTYPES:
+        raise ValueError(f"model.dtype is {name!r}, expected one of {', '.join(DTYPES)}")
+    if name == "auto":
+        name = "bf16" if device.type == "cuda" else "fp32"
+    return name, torch.bfloat16 if name == "bf16" else torch.float32
+
+
+def autocast(dtype: str, device: torch.device) -> AbstractContextManager:
+    """Under `amp`, matrix products in bfloat16 while weights and log-probs stay float32; else nothing."""
+    return torch.autocast(device.type, torch.bfloat16) if dtype == "amp" else nullcontext()
+
+
+class Interrupt:
+    """Turns the first Ctrl-C or SIGTERM into a flag that the loop reads after each step; the second acts."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self.note)
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is not None:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        self.signal = number
+
+
+class Metrics:
+    """Sums and counts, kept on the device until they are read; means are exact over ragged batches."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor | float] = {}
+        self.counts: dict[str, float] = {}
+
+    def add(self, **values: Tensor) -> None:
+        """Each value [n]: one number per pair."""
+        for name, value in values.items():
+            value = value.detach()
+            self.sums[name] = self.sums.get(name, 0.0) + value.sum()
+            self.counts[name] = self.counts.get(name, 0) + value.numel()
+
+    def means(self) -> dict[str, float]:
+        """The means so far; this waits for the device. Starts over."""
+        means = {name: float(total) / max(self.counts[name], 1) for name, total in self.sums.items()}
+        self.sums, self.counts = {}, {}
+        return means
+
+
+class MetricsLog:
+    """metrics.jsonl: a JSON line per logged step; TensorBoard files beside it when that package is there."""
+
+    def __init__(self, path: Path, resume_at: int) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kept = []
+        if resume_at and path.exists():  # steps after the saved one are taken again
+            kept = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= resume_at]
+        path.write_text("".join(line + "\n" for line in kept))
+        self.file = path.open("a")
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            self.board = None
+        else:
+            self.board = SummaryWriter(str(path.with_suffix("")), purge_step=resume_at)
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        self.file.write(
+            json.dumps({"step": step} | {k: round_significant(v) for k, v in values.items()}) + "\n"
+        )
+        self.file.flush()
+        if self.board:
+            for name, value in values.items():
+                self.board.add_scalar(name, value, step)
+
+
+def due(step: int, every: int) -> bool:
+    """Is something that happens every so many steps (0: never) due after this one?"""
+    return every > 0 and step % every == 0
+
+
+def check_finite(values: dict[str, float], step: int, saved: int, rows: list[str]) -> None:
+    """Stop before a NaN reaches a checkpoint. `rows`: the problems trained on since the last check."""
+    if math.isfinite(values["loss"]) and math.isfinite(values["grad_norm"]):
+        return
+    raise ValueError(
+        f"loss {values['loss']}, gradient norm {values['grad_norm']} at step {step}; the last checkpoint "
+        f"holds step {saved}. Trained on since the last check: {', '.join(sorted(set(rows)))[:400]}. "
+        "Lower optim.lr, or look at these rows"
+    )
+
+
+def round_significant(value: float) -> float:
+    """Seven significant digits, what float32 holds."""
+    return float(f"{value:.7g}") if isinstance(value, float) and math.isfinite(value) else value
+
+
+def save_checkpoint(
+    model: Transformer, folder: Path, *, tokenizer_from: Path, optimizer: object, **position: object
+) -> None:
+    """Save a folder that stands alone, with what resuming needs in `training/` below; whole or not at all."""
+    staging, previous = (folder.with_name(f".{folder.name}.{state}") for state in ("saving", "previous"))
+    for leftover in (staging, previous):
+        shutil.rmtree(leftover, ignore_errors=True)
+    save_model(model, staging, tokenizer_from=tokenizer_from)
+    training = staging / "training"
+    training.mkdir()
+    torch.save({"optimizer": optimizer.state_dict(), "rng": torch.get_rng_state()}, training / "state.pt")
+    (training / "position.json").write_text(json.dumps(position, indent=2))
+    if folder.exists():
+        folder.rename(previous)
+    staging.rename(folder)
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+def read_position(folder: Path) -> dict | None:
+    """The position saved with a checkpoint, None when there is none.
+
+    A save that was killed between its two renames left the previous checkpoint beside; it is taken back.
+    """
+    previous = folder.with_name(f".{folder.name}.previous")
+    if not folder.exists() and previous.exists():
+        previous.rename(folder)
+    path = folder / "training" / "position.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def load_state(folder: Path, optimizer: object) -> None:
+    """Take over the optimiser and random states of a checkpoint; the model must hold its weights already."""
+    state = torch.load(folder / "training" / "state.pt", weights_only=True, map_location="cpu")
+    optimizer.load_state_dict(state["optimizer"])
+    torch.set_rng_state(state["rng"])

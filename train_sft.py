@@ -1,0 +1,210 @@
+"""Likelihood training: makes the first policy, or fine-tunes one on demonstrations (RFT: on passing samples).
+
+    python train_sft.py +exp=toy_base                          # the checkpoint that ships with the repository
+    python train_sft.py +exp=quickstart data.demonstrations.path=out/quickstart/passing.jsonl
+
+The same loop as train_dpo.py with one side, no reference and a mean over completion tokens; with
+`model.path: null` it first builds a tokenizer and a new model from `model.architecture`.
+"""
+
+import math
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from omegaconf import OmegaConf
+from tqdm import tqdm
+
+from conf.program import checkpoint_folder, claim_output, program
+from conf.schema import Config
+from data.jsonl import digest, iterate_jsonl, write_provenance
+from data.pairs import PairBatch, collate, epoch_order, microbatches, split_by_problem, token_count
+from data.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
+from data.toy import demonstrations
+from data.types import PreferencePair
+from model.checkpoint import load_model, weights_digest
+from model.families import parse_config
+from model.optim import adamw, clip_grad_norm, learning_rate
+from model.training import (
+    Interrupt,
+    Metrics,
+    MetricsLog,
+    autocast,
+    check_finite,
+    choose_device,
+    choose_dtype,
+    due,
+    load_state,
+    save_checkpoint,
+)
+from model.transformer import Transformer
+from train_dpo import completion_logps
+
+
+def read_demonstrations(cfg: Config) -> list[dict]:
+    """Rows with task_id, prompt, completion: the toy problems' own, or a JSONL file's."""
+    toy = cfg.data.demonstrations
+    if toy.path is None:
+        return demonstrations(
+            toy.count, cfg.data.seed, bug_share=toy.bug_share, bug_rate=toy.bug_rate, bug_seed=toy.bug_seed
+        )
+    rows = []
+    for number, row in iterate_jsonl(toy.path):
+        if not (isinstance(row.get("prompt"), str) and isinstance(row.get("completion"), str)):
+            raise ValueError(f"{toy.path}, line {number}: prompt and completion must be text")
+        rows.append({"task_id": f"line-{number}"} | row)
+    return rows
+
+
+def tokenise(rows: list[dict], tokenizer: Tokenizer, cfg: Config) -> tuple[list[PreferencePair], Counter]:
+    """Demonstrations as pairs whose rejected side is empty, so that they share the pairs' layout."""
+    examples, dropped = [], Counter()
+    for row in rows:
+        prompt, completion = tokenizer.prompt_ids(row["prompt"]), tokenizer.completion_ids(row["completion"])
+        if len(prompt) > cfg.data.max_prompt or len(completion) > cfg.data.max_completion:
+            dropped["longer than data.max_prompt or data.max_completion"] += 1
+        else:
+            examples.append(
+                PreferencePair(row["task_id"], row["prompt"], row["completion"], "", prompt, completion, [])
+            )
+    if not examples:
+        raise ValueError(f"no demonstration to train on ({dict(dropped)})")
+    return examples, dropped
+
+
+def train_step(
+    model: Transformer,
+    optimizer: torch.optim.Optimizer,
+    batches: Sequence[PairBatch],
+    cast: partial,
+    clip: float,
+    metrics: Metrics,
+) -> None:
+    """One optimiser step on the mean over the completion tokens of all its batches."""
+    tokens = sum(len(batch.target) for batch in batches)
+    for batch in batches:
+        with cast():
+            logps = completion_logps(model, batch)
+        (-logps.sum() / tokens).backward()
+        metrics.add(loss=-logps)
+    metrics.add(grad_norm=clip_grad_norm(model.parameters(), clip))
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+@torch.no_grad()
+def validate(model: Transformer, batches: Sequence[PairBatch], cast: partial) -> dict[str, float]:
+    """Mean loss per held-out completion token."""
+    metrics = Metrics()
+    for batch in batches:
+        with cast():
+            metrics.add(loss=-completion_logps(model, batch))
+    return {"validation/loss": metrics.means()["loss"]}
+
+
+@program
+def main(cfg: Config) -> None:
+    """Compose, read, load or build, loop, save."""
+    torch.manual_seed(cfg.run.seed)
+    device = choose_device(cfg.device)
+    dtype, weight_dtype = choose_dtype(cfg.model.dtype, device)
+    cast = partial(autocast, dtype, device)
+
+    rows = read_demonstrations(cfg)
+    start = checkpoint_folder(cfg, cfg.run.init) if cfg.model.path or cfg.run.init else None
+    vocabulary = start or Path(cfg.run.dir, "tokenizer")
+    if not vocabulary.exists():
+        texts = [row["prompt"] + row["completion"] for row in rows]
+        train_tokenizer(texts, vocabulary, cfg.data.demonstrations.vocabulary)
+    tokenizer = load_tokenizer(vocabulary)
+    examples, dropped = tokenise(rows, tokenizer, cfg)
+    train, held_out = split_by_problem(examples, cfg.data.validation_share, cfg.run.seed)
+    print(
+        f"examples   {len(train)} to train on, {len(held_out)} held out; dropped: {dict(dropped) or 'none'}"
+    )
+
+    out = Path(cfg.run.dir, "sft")
+    per_epoch = math.ceil(len(train) / cfg.optim.batch)
+    total_steps = per_epoch * cfg.optim.epochs
+    last_step = min(total_steps, cfg.optim.max_steps or total_steps)
+    objective = {
+        "init": weights_digest(start) if start else OmegaConf.to_container(cfg.model.architecture),
+        "examples": digest([(e.prompt_ids, e.chosen_ids) for e in examples]),
+        "optim": {k: v for k, v in OmegaConf.to_container(cfg.optim).items() if not k.endswith("_every")},
+        "model": {"dtype": dtype, "lora": OmegaConf.to_container(cfg.model.lora)},
+        "data": {"validation_share": cfg.data.validation_share},
+        "seed": cfg.run.seed,
+    }
+    done = claim_output(out, objective, last_step)
+    if done == last_step:
+        return
+
+    if done or start:
+        model = load_model(out if done else start, dtype=weight_dtype, device=device)
+    else:
+        ids = {
+            "vocab_size": tokenizer.size,
+            "bos_token_id": tokenizer.bos_id,
+            "eos_token_id": tokenizer.eos_id,
+        }
+        config = parse_config(OmegaConf.to_container(cfg.model.architecture) | ids)
+        model = Transformer(config).to(device, weight_dtype)
+        print(f"new model  {sum(p.numel() for p in model.parameters()):,} parameters")
+    model.checkpoint_activations = cfg.model.activation_checkpointing
+    optimizer = adamw(model, cfg.optim.lr, tuple(cfg.optim.betas), cfg.optim.eps, cfg.optim.weight_decay)
+    if done:
+        load_state(out, optimizer)
+
+    def batches(index: Sequence[int]) -> list[PairBatch]:
+        """The microbatches of the examples at `index`, on the device."""
+        groups = microbatches([token_count(examples[i]) for i in index], cfg.optim.microbatch)
+        return [collate(examples, [index[i] for i in group]).to(device) for group in groups]
+
+    schedule = partial(
+        learning_rate,
+        peak=cfg.optim.lr,
+        warmup_steps=round(cfg.optim.warmup * total_steps),
+        total_steps=total_steps,
+        schedule=cfg.optim.schedule,
+    )
+    log, metrics, interrupt = MetricsLog(out.with_name("sft.metrics.jsonl"), done), Metrics(), Interrupt()
+    clock, unread, saved = time.perf_counter(), [], done
+    bar = tqdm(range(done, last_step), initial=done, total=last_step, desc="train_sft", unit="step")
+    for step in bar:
+        epoch, within = divmod(step, per_epoch)
+        order = epoch_order(len(train), cfg.run.seed, epoch)[within * cfg.optim.batch :][: cfg.optim.batch]
+        index = [train[i] for i in order]
+        for group in optimizer.param_groups:
+            group["lr"] = schedule(step)
+        train_step(model, optimizer, batches(index), cast, cfg.optim.clip, metrics)
+        unread += [examples[i].task_id for i in index]
+
+        done, last = step + 1, step + 1 == last_step or interrupt.signal is not None
+        saving = last or due(done, cfg.optim.save_every)
+        if saving or due(done, cfg.optim.log_every):
+            values = metrics.means() | {"lr": schedule(step), "epoch": done / per_epoch}
+            check_finite(values, done, saved, unread)
+            unread = []
+            bar.set_postfix(loss=f"{values['loss']:.4f}")
+            log.write(done, values | {"seconds": time.perf_counter() - clock})
+        if held_out and (last or due(done, cfg.optim.validate_every)):
+            log.write(done, validate(model, batches(held_out), cast))
+        if saving:
+            position = {"step": done, "last_step": last_step, "objective": objective}
+            save_checkpoint(model, out, tokenizer_from=vocabulary, optimizer=optimizer, **position)
+            saved = done
+        if interrupt.signal is not None and done < last_step:
+            print(f"\nstopped after step {done} of {last_step}; {out} is saved, the same command goes on")
+            sys.exit(128 + interrupt.signal)
+
+    seconds = time.perf_counter() - clock
+    write_provenance(out, objective=objective, dropped=dropped, seconds=seconds)
+    print(f"policy     {out}")
+
+
+if __name__ == "__main__":
+    main()
