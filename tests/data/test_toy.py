@@ -8,7 +8,7 @@ from functools import cache
 
 import pytest
 
-from data import toy
+from data import toy, toy_checks, toy_programs
 from data.toy_primitives import PRIMITIVES
 from data.types import Problem
 
@@ -27,7 +27,7 @@ def outcome(problem: Problem, body: str) -> str:
         exec(problem.test, namespace)
     except SyntaxError:
         return "SyntaxError"
-    left = STEP_LIMIT * toy.MOST_TESTS
+    left = STEP_LIMIT * toy_checks.MOST_TESTS
 
     def count(frame, event, argument):
         nonlocal left
@@ -76,7 +76,7 @@ def test_problems_have_the_format_of_humaneval(problems):
         assert problem.prompt.endswith('"""\n')
         assert problem.canonical_solution.endswith("\n")
         assert problem.test.startswith("def check(candidate):\n")
-        assert toy.TESTS <= problem.test.count("assert candidate(") <= toy.MOST_TESTS
+        assert toy_checks.TESTS <= problem.test.count("assert candidate(") <= toy_checks.MOST_TESTS
         assert problem.task_id.startswith(f"toy/{problem.split}/")
 
 
@@ -92,7 +92,7 @@ def test_docstrings_and_code_leave_no_placeholder(problems):
     for problem in problems:
         bodies = [problem.canonical_solution, *(bug["body"] for bug in problem.meta["bugs"])]
         for text in (problem.prompt, *bodies):
-            assert toy.fill(text, tuple(dict.fromkeys("ABKXY", "?").items())) == text
+            assert toy_programs.fill(text, tuple(dict.fromkeys("ABKXY", "?").items())) == text
 
 
 # --- right programs pass, wrong ones fail
@@ -107,18 +107,18 @@ def test_every_right_style_passes(problems):
     styles_seen = collections.defaultdict(set)
     for problem in problems:
         steps = [
-            toy.Step(PRIMITIVES[name], tuple(constants.items()))
+            toy_programs.Step(PRIMITIVES[name], tuple(constants.items()))
             for name, constants in zip(problem.meta["composition"], problem.meta["constants"], strict=True)
         ]
         argument = ast.parse(problem.prompt + "    pass").body[0].args.args[0].arg
         for number in range(3):
             templates = []
             for step in steps:
-                usable = toy.styles_at(step.primitive.right, step is steps[-1])
+                usable = toy_programs.styles_at(step.primitive.right, step is steps[-1])
                 templates.append(usable[number % len(usable)])
                 styles_seen[step.primitive.name].add(templates[-1])
             for reassign in (True, False):
-                body = toy.write_body(steps, templates, argument, reassign)
+                body = toy_programs.write_body(steps, templates, argument, reassign)
                 assert outcome(problem, body) == "passed", problem.prompt + body
     missing = {p.name: set(p.right) - styles_seen[p.name] for p in PRIMITIVES.values()}
     assert sum(map(len, missing.values())) <= 5, missing
@@ -213,9 +213,9 @@ def test_at_least_50000_different_problems():
         composition = toy.draw_composition(rng)
         steps = toy.draw_steps(rng, composition)
         if number < 500:
-            sound += toy.choose_tests(rng, steps) is not None
+            sound += toy_checks.choose_tests(rng, steps) is not None
         meanings.add((composition, tuple(step.constants for step in steps)))
-        docstrings.add(hash(toy.write_prompt(rng, steps, "f", "x")))
+        docstrings.add(hash(toy_programs.write_prompt(rng, steps, "f", "x")))
     assert sound / 500 > 0.5
     assert len(docstrings) * sound / 500 > 50_000
     assert len(meanings) > 20_000
@@ -264,12 +264,12 @@ def test_correct_demonstrations_pass_and_the_others_fail():
     rng = random.Random(1)
     for problem in sample("train")[:100]:
         steps = [
-            toy.Step(PRIMITIVES[name], tuple(constants.items()))
+            toy_programs.Step(PRIMITIVES[name], tuple(constants.items()))
             for name, constants in zip(problem.meta["composition"], problem.meta["constants"], strict=True)
         ]
         argument = ast.parse(problem.prompt + "    pass").body[0].args.args[0].arg
         templates, bugs = toy.draw_templates(rng, steps, toy.bug_prone(), 0.65)
-        passed = outcome(problem, toy.write_body(steps, templates, argument)) == "passed"
+        passed = outcome(problem, toy_programs.write_body(steps, templates, argument)) == "passed"
         if len(bugs) < 2:  # two bugs can undo each other
             assert passed == (not bugs)
 
@@ -291,13 +291,13 @@ def test_table_entry(name):
     primitive = PRIMITIVES[name]
     last = not toy.followers(primitive.gives)
     assert len(primitive.phrases) >= 2
-    assert toy.styles_at(primitive.right, last)[0] == primitive.right[0]
+    assert toy_programs.styles_at(primitive.right, last)[0] == primitive.right[0]
     assert toy.common_bugs(primitive)
     texts = [*primitive.phrases, *primitive.right, *(s for styles in primitive.bugs.values() for s in styles)]
     for constant in primitive.constants:
-        assert all(constant in toy.PLACEHOLDER.findall(phrase) for phrase in primitive.phrases)
+        assert all(constant in toy_programs.PLACEHOLDER.findall(phrase) for phrase in primitive.phrases)
     for text in texts:
-        assert set(toy.PLACEHOLDER.findall(text)) <= {*primitive.constants, "X", "Y"}
+        assert set(toy_programs.PLACEHOLDER.findall(text)) <= {*primitive.constants, "X", "Y"}
 
 
 def test_phrases_belong_to_one_primitive():
