@@ -102,7 +102,7 @@ def join(
                 "come from the same run: delete the results and run evaluate.py again"
             )
     judged: dict[str, list[Judged]] = defaultdict(list)
-    for key in sorted(sampled):
+    for key in sampled:
         judged[key[0]].append((sampled[key], verdicts[key]))
     for task_id, rows in judged.items():
         if any(completion.prompt_ids != rows[0][0].prompt_ids for completion, _ in rows):

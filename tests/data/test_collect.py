@@ -305,16 +305,18 @@ def test_answers_not_used_yet_come_first():
     assert {rejected for _, rejected in pairs} == {WRONG, CRASHES}
 
 
-def scored(passed: list[int], config: PairingConfig):
-    """One problem of ten tests; program i reads its argument i times and passes passed[i] tests."""
-    texts = [f"    return {' + '.join(['xs'] * (i + 1))}\n" for i in range(len(passed))]
-    verdicts = ["passed" if n == 10 else "wrong_answer" for n in passed]
+def scored(passed: list[int | None], config: PairingConfig):
+    """One problem of ten tests; program i names its argument i + 1 times and passes passed[i] tests."""
+    kept = [(i, n) for i, n in enumerate(passed) if n is not None]
+    texts = [f"    return {' + '.join(['xs'] * (i + 1))}\n" for i, _ in kept]
+    tests = [n for _, n in kept]
+    verdicts = ["passed" if n == 10 else "wrong_answer" for n in tests]
     collection = collect_pairs(
         [problem("a")],
         [completion("a", i, text) for i, text in enumerate(texts)],
         [
             result("a", i, verdict, tests_passed=n, tests_total=10)
-            for i, (verdict, n) in enumerate(zip(verdicts, passed, strict=True))
+            for i, (verdict, n) in enumerate(zip(verdicts, tests, strict=True))
         ],
         config,
         seed=0,
@@ -330,6 +332,8 @@ def test_two_failures_are_ranked_by_tests_passed_only_when_asked_and_far_apart()
     assert set(scored(tests, partial)) == with_pass | {(8, 3)}
     assert set(scored([10, 8, 8], dataclasses.replace(partial, partial_gap=0.0))) == {(10, 8)}
     assert scored([8, 3], partial) == []  # pass rate 0 stays out
+    first = dataclasses.replace(partial, per_problem=1)
+    assert scored([8, 3, None, None, None, 10], first) == [(10, 3)]  # though 8 and 3 are closer
 
 
 def test_a_chosen_program_that_does_not_pass_again_is_replaced():
