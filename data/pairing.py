@@ -23,37 +23,30 @@ from data.types import Completion, ExecutionResult, PreferencePair, Problem, Ver
 class PairingConfig:
     """What becomes a pair. Shares are 0 to 1; lengths are tokens (characters where a sampler kept no ids)."""
 
-    completions: str | None = (
-        None  # completions.jsonl; null: written by evaluate.py for run.checkpoint and run.split
-    )
-    results: str | None = None  # results.jsonl; null: the file beside the completions
+    # completions.jsonl and results.jsonl; null: what evaluate.py wrote for run.checkpoint, run.split, decode
+    completions: str | None = None
+    results: str | None = None
     per_problem: int = 4  # pairs of one problem at most
     uses: int = 2  # pairs that one answer may be part of
-    prefer: str = (
-        "close"  # which pairs first: close (small edit distance), frequent (sampled most often), random
-    )
-    ranking: str = "pass_fail"  # partial: two failures form a pair as well if far apart in tests passed
-    partial_gap: float = 0.5  # share of the tests two failures must be apart
-    pass_rate: list[float] = field(
-        default_factory=lambda: [0.0, 1.0]
-    )  # problems kept; 0 and 1 themselves never are
-    distance: list[float] = field(
-        default_factory=lambda: [0.0, 1.0]
-    )  # edit distance over the longer text; above, to
-    length_tolerance: float | None = None  # |chosen - rejected| over the longer of the two at most; null: any
-    length_gap: float | None = (
-        None  # mean of chosen - rejected over all pairs at most, either sign; null: any
-    )
-    quota: dict[str, float] = field(
-        default_factory=lambda: {"syntax_error": 0.1}
-    )  # verdict: share of the pairs
-    exclude: list[str] = field(
-        default_factory=lambda: ["killed", "out_of_memory"]
-    )  # never a label, as internal_error
-    rerun: bool = True  # a passing program must pass again before it is chosen
-    benchmarks: list[str] = field(
-        default_factory=list
-    )  # problems found in these are dropped (data/decontaminate.py)
+    # Which pairs first: close (small edit distance), frequent (sampled most often), random.
+    prefer: str = "close"
+    # pass_fail, or partial: two failures form a pair as well if far enough apart in tests passed.
+    ranking: str = "pass_fail"
+    partial_gap: float = 0.5  # share of the tests that two failures must be apart
+    # Problems kept, by share of their samples that passed; 0 and 1 themselves never are.
+    pass_rate: list[float] = field(default_factory=lambda: [0.0, 1.0])
+    # Edit distance in characters over the longer text: above the first number, up to the second.
+    distance: list[float] = field(default_factory=lambda: [0.0, 1.0])
+    length_tolerance: float | None = None  # |chosen - rejected| over the longer side at most; null: any
+    # |mean of chosen - rejected| over all pairs, as a share of their mean length, at most; null: any
+    length_gap: float | None = 0.05
+    # Verdict of the rejected side: its largest share of the pairs.
+    quota: dict[str, float] = field(default_factory=lambda: {"syntax_error": 0.1})
+    # Verdicts that never become a label, besides internal_error.
+    exclude: list[str] = field(default_factory=lambda: ["killed", "out_of_memory"])
+    rerun: bool = True  # a passing program must pass once more before it is chosen
+    # Names or files of benchmarks; training problems that repeat one are dropped (data/decontaminate.py).
+    benchmarks: list[str] = field(default_factory=list)
     ngram: int = 13  # words in a row that count as the same text
 
 
@@ -357,12 +350,19 @@ def within_quota(
 
 
 def balance_lengths(pairings: list[Pairing], gap: float, dropped: Counter) -> list[Pairing]:
-    """Drop the pairs that differ most in the prevailing direction until |mean(chosen - rejected)| <= gap."""
+    """Drop the pairs that differ most in the prevailing direction until the lengths balance.
+
+    They balance when |mean(chosen - rejected)| <= gap * mean length. Pairs that all differ in one direction
+    cannot be balanced: none remains, and the table says so.
+    """
     kept = sorted(pairings, key=lambda p: (p.length_difference, p.key))
-    total = sum(p.length_difference for p in kept)
-    while kept and abs(total) > gap * len(kept):
-        total -= kept.pop(-1 if total > 0 else 0).length_difference
-        dropped[f"pairs: dropped for a mean length difference within {gap:g}"] += 1
+    difference = sum(p.length_difference for p in kept)
+    both = sum(p.chosen.length + p.rejected.length for p in kept)
+    while kept and abs(difference) > gap * both / 2:
+        gone = kept.pop(-1 if difference > 0 else 0)
+        difference -= gone.length_difference
+        both -= gone.chosen.length + gone.rejected.length
+        dropped[f"pairs: dropped for a mean length difference within {gap:.0%}"] += 1
     names = {p.key for p in kept}
     return [p for p in pairings if p.key in names]
 
