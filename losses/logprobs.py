@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-KEPT_TILES_BUDGET = 256 * 2**20  # bytes that may stay alive between forward and backward
+KEPT_TILES_BUDGET = 128 * 2**20  # bytes that may stay alive between forward and backward
 TILE = (2048, 1024)  # rows (tokens) x columns (vocabulary): 8 MiB in float32, and still large products
 LOG2_E = 1.4426950408889634  # exponentials are taken base 2: torch.exp is slow on CPU where it underflows
 
@@ -71,7 +71,7 @@ def blocks(length: int, size: int) -> Iterator[slice]:
 
 
 def tile_logits(rows: Tensor, columns: Tensor, softcap: float) -> tuple[Tensor, Tensor | None]:
-    """rows [n, D], columns [c, D] -> float32 logits [n, c] and, with a softcap, their slope d(capped)/d(raw)."""
+    """rows [n, D], columns [c, D] -> float32 logits [n, c] and their slope d(capped)/d(raw), if capped."""
     logits = (rows @ columns.T).to(torch.promote_types(rows.dtype, torch.float32))
     if not softcap:
         return logits, None

@@ -1,7 +1,7 @@
 """What a preference loss receives and returns. Letters: B pairs.
 
 A loss is a pure function `loss(policy: PairLogps, reference: PairLogps, *, ...) -> PreferenceLoss`; its
-settings are keyword arguments, filled in by conf/loss/*.yaml. The trainer takes `losses.sum() / global_pairs`.
+settings are keyword arguments, filled in by conf/loss/*.yaml. The trainer takes `losses.sum() / pairs`.
 Three conventions cover what a plain formula does not:
 
 - Lengths. Losses that average or count tokens read `chosen_length` and `rejected_length` (see `lengths`).
@@ -48,7 +48,7 @@ def lengths(policy: PairLogps) -> tuple[Tensor, Tensor]:
     """Completion token counts (chosen [B], rejected [B]). ValueError when the caller did not give them."""
     if policy.chosen_length is None or policy.rejected_length is None:
         raise ValueError(
-            "this loss needs completion lengths: pass PairLogps(chosen, rejected, chosen_length, rejected_length)"
+            "this loss needs completion lengths: pass chosen_length and rejected_length in PairLogps"
         )
     return policy.chosen_length, policy.rejected_length
 
