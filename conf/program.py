@@ -68,6 +68,13 @@ def checkpoint_folder(cfg: Config, name: str | None) -> Path:
     )
 
 
+def samples_folder(cfg: Config, checkpoint: str | None = None) -> Path:
+    """Where completions, results and summary of a checkpoint on `run.split` lie: one folder per decode group."""
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", (checkpoint or cfg.run.checkpoint or "base").strip("/"))
+    problems = "" if cfg.benchmark is None else f"{cfg.benchmark}-"
+    return Path(cfg.run.dir, f"{name}-{problems}{cfg.run.split}-{HydraConfig.get().runtime.choices['decode']}")
+
+
 def loss_function(cfg: DictConfig) -> functools.partial:
     """The function conf/loss names, its keywords checked now: a partial complains only at its first call."""
     loss = hydra.utils.instantiate(cfg)
