@@ -1,0 +1,88 @@
+"""When an answer counts as right in HumanEval+ and MBPP+ (Liu et al. 2023, 2305.01210).
+
+The text of this file is the first part of the test that the judge runs (data/evalplus.py appends the cases
+and `check`), so it imports the standard library and numpy only. Rules as in EvalPlus's repository, where
+HumanEval/32 accepts any root; its release 0.3.1 fails that task even for the reference solution.
+"""
+
+import math
+
+import numpy as np
+
+SET_EQUAL = {  # MBPP+ tasks whose answer is a collection in any order
+    "similar_elements",  # 2
+    "find_char_long",  # 7
+    "common_in_nested_lists",  # 111
+    "extract_singly",  # 140
+    "larg_nnum",  # 232
+    "intersection_array",  # 249
+    "find_dissimilar",  # 579
+    "Diff",  # 769
+}
+NOT_NONE = {"check_str", "text_match_three", "text_starta_endb"}  # answers are match objects: any will do
+
+
+def is_float_like(value: object) -> bool:
+    """A float, a non-empty list or tuple of floats, or a float array: compared with a tolerance of 1e-6."""
+    if isinstance(value, (list, tuple)):
+        return bool(value) and all(isinstance(item, float) for item in value)
+    if isinstance(value, np.ndarray):
+        return value.dtype in (np.float64, np.float32)
+    return isinstance(value, float)
+
+
+def polynomial(coefficients: list, x: float) -> float:
+    return sum(c * math.pow(x, power) for power, c in enumerate(coefficients))
+
+
+def pyramid_surface(base: float, height: float) -> int:
+    """MBPP/581 reads "height" as the slant height; the perpendicular height is accepted too."""
+    return round(base * base + 2 * base * math.sqrt((base / 2) ** 2 + height * height))
+
+
+def digit_distance(a: int, b: int) -> int:
+    """MBPP/558 for numbers of different length: the shorter one is padded with zeros."""
+    width = max(len(str(a)), len(str(b)))
+    digits = zip(str(a).zfill(width), str(b).zfill(width), strict=True)
+    return sum(abs(int(one) - int(other)) for one, other in digits)
+
+
+def matches(
+    benchmark: str, entry_point: str, arguments: list, got: object, expected: object, atol: float
+) -> bool:
+    """Equality, or what the special oracle of an MBPP+ task puts in its place."""
+    if benchmark == "mbpp":
+        if entry_point in SET_EQUAL:
+            return set(got) == set(expected)
+        if entry_point in NOT_NONE:
+            return got == expected if isinstance(got, bool) else expected == (got is not None)
+        if entry_point == "are_equivalent":  # 164: the task is ambiguous, any answer counts
+            return True
+    if bool(got == expected):
+        return True
+    if benchmark == "mbpp":
+        if entry_point == "sum_div":  # 295
+            return got == 0
+        if entry_point == "surface_Area":  # 581
+            return abs(got - pyramid_surface(*arguments)) <= atol
+        if entry_point == "digit_distance_nums":  # 558
+            return got == digit_distance(*arguments)
+    return False
+
+
+def check_cases(candidate: object, benchmark: str, entry_point: str, cases: list, atol: float) -> None:
+    """Every case in turn; the first wrong answer raises AssertionError."""
+    for arguments, expected in cases:
+        got = candidate(*arguments)
+        if benchmark == "humaneval" and entry_point == "find_zero":  # HumanEval/32: any root is right
+            assert abs(polynomial(*arguments, got)) <= atol, "not a root"
+            continue
+        right = matches(benchmark, entry_point, arguments, got, expected, atol)
+        if atol == 0 and is_float_like(expected):
+            atol = 1e-6  # and it stays so for the cases after this one, as in EvalPlus
+        if not right and atol != 0:
+            assert type(got) is type(expected), "another type than expected"
+            if isinstance(expected, (list, tuple)):
+                assert len(got) == len(expected), "another length than expected"
+            right = np.allclose(got, expected, rtol=1e-7, atol=atol)
+        assert right, "wrong answer"

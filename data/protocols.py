@@ -1,0 +1,186 @@
+"""How a benchmark is asked and answered: prompt, stops, extraction, decoding, limits, as one named object.
+
+Scores of one model differ by tens of points between these choices, so a protocol is stored, with its digest,
+beside every score. Sources: HumanEval, Chen et al. 2021 (2107.03374); MBPP, Austin et al. 2021 (2108.07732);
+EvalPlus, Liu et al. 2023 (2305.01210) with its repository's prompts and stop strings.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from data.extract import cut_at_stop, defines, extract
+from data.jsonl import digest
+from data.problems import program
+from data.types import Problem
+
+END_TOKENS = ("<|endoftext|>", "<|endofmask|>", "</s>")
+EVALPLUS_STOPS = (*END_TOKENS, "\nif __name__", "\ndef main(", "\nprint(")
+SHOTS = ("Mbpp/2", "Mbpp/3", "Mbpp/4")  # the examples of MBPP's paper
+INSTRUCTION = (
+    "Please provide a self-contained Python script that solves the following problem "
+    "in a markdown code block:"
+)
+RESPONSE = (
+    "Below is a Python script with a self-contained function that solves the problem "
+    "and passes corresponding tests:"
+)
+MARKER = "@@the-answer-goes-on-from-here@@"
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Frozen, so that its digest names it. `whole`: the answer alone is the program, without the prompt."""
+
+    name: str
+    prompt: str = (
+        "raw"  # raw: as published; stripped: no white space at the end but one newline; chat; few_shot
+    )
+    stops: tuple[str, ...] = ()
+    extraction: str = "none"  # a mode of data/extract.py
+    whole: bool = False
+    tab_spaces: int = 0  # tabs of the answer become so many spaces; 0: they stay
+    max_new_tokens: int | None = None  # None: as the decode group says
+    seconds: float | None = None  # CPU seconds per program; None: as the sandbox group says
+
+    @property
+    def digest(self) -> str:
+        return digest(dataclasses.asdict(self))
+
+
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (
+        Protocol("plain"),  # prompt + answer up to the end token: our own problems
+        Protocol("solution", whole=True),  # a file of self-contained programs
+        Protocol(
+            "humaneval",
+            stops=("\nclass", "\ndef", "\n#", "\nif", "\nprint"),
+            seconds=3.0,
+        ),
+        Protocol(
+            "evalplus_base_humaneval",
+            prompt="stripped",
+            stops=(*EVALPLUS_STOPS, "\ndef ", "\nclass ", "\nimport ", "\nfrom ", "\nassert "),
+            extraction="evalplus",
+            tab_spaces=4,
+            max_new_tokens=768,
+        ),
+        Protocol(
+            "evalplus_base_mbpp",
+            prompt="stripped",
+            stops=(*EVALPLUS_STOPS, '\n"""', "\nassert"),
+            extraction="evalplus",
+            tab_spaces=4,
+            max_new_tokens=768,
+        ),
+        Protocol(
+            "evalplus_chat",
+            prompt="chat",
+            stops=(*EVALPLUS_STOPS, "\n```\n"),
+            extraction="evalplus",
+            whole=True,
+            tab_spaces=4,
+            max_new_tokens=768,
+        ),
+        Protocol(
+            "mbpp_3shot", prompt="few_shot", stops=("[DONE]",), whole=True, max_new_tokens=512, seconds=3.0
+        ),
+    )
+}
+DEFAULTS = {
+    "humaneval": "humaneval",
+    "humaneval_plus": "evalplus",
+    "mbpp": "mbpp_3shot",
+    "mbpp_sanitized": "mbpp_3shot",
+    "mbpp_plus": "evalplus",
+}
+
+
+def choose_protocol(name: str | None, benchmark: str, has_chat_template: bool = False) -> Protocol:
+    """The protocol `name`, or the usual one of the benchmark; `evalplus` is chat iff there is a template."""
+    name = name or DEFAULTS.get(benchmark, "plain")
+    if name == "evalplus":
+        family = "mbpp" if benchmark.startswith("mbpp") else "humaneval"
+        name = "evalplus_chat" if has_chat_template else f"evalplus_base_{family}"
+    if name not in PROTOCOLS:
+        raise ValueError(f"no protocol {name!r}; there are evalplus, {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[name]
+
+
+def asked(
+    protocol: Protocol,
+    problems: Iterable[Problem],
+    *,
+    render: Callable[[list[dict]], str] | None = None,
+    examples: Iterable[Problem] = (),
+) -> list[Problem]:
+    """The problems with the prompts the model is to see.
+
+    `render` turns chat messages into text with the model's template; the shots come from `examples`.
+    """
+    if protocol.prompt == "chat":
+        if render is None:
+            raise ValueError(f"protocol {protocol.name} needs a chat template, and this checkpoint has none")
+        return [replace(problem, prompt=chat_prompt(problem.prompt, render)) for problem in problems]
+    if protocol.prompt == "few_shot":
+        shots = few_shot_prefix(examples)
+        return [replace(problem, prompt=shots + mbpp_request(problem)) for problem in problems]
+    if protocol.prompt == "stripped":
+        return [replace(problem, prompt=problem.prompt.strip() + "\n") for problem in problems]
+    return list(problems)
+
+
+def chat_prompt(prompt: str, render: Callable[[list[dict]], str]) -> str:
+    """The user's turn and the beginning of the assistant's, which the model continues.
+
+    The template is rendered once around a marker and cut there, so nothing of it is lost or doubled.
+    """
+    messages = [
+        {"role": "user", "content": f"{INSTRUCTION}\n```\n{prompt.strip()}\n```\n"},
+        {"role": "assistant", "content": f"{RESPONSE}\n```python\n{MARKER}\n```\n"},
+    ]
+    text = render(messages)
+    if text.count(MARKER) != 1:
+        raise ValueError(f"the chat template repeats or drops the assistant's text: {text[:200]!r}...")
+    return text[: text.index(MARKER)]
+
+
+def few_shot_prefix(examples: Iterable[Problem]) -> str:
+    """MBPP's three worked examples."""
+    found = {problem.task_id: problem for problem in examples}
+    missing = [task for task in SHOTS if task not in found]
+    if missing:
+        raise ValueError(f"the three examples of MBPP's prompt need {', '.join(missing)}; load all of MBPP")
+    return "".join(
+        f"{mbpp_request(found[task])}{found[task].canonical_solution}\n[DONE]\n\n" for task in SHOTS
+    )
+
+
+def mbpp_request(problem: Problem) -> str:
+    if "text" not in problem.meta:
+        raise ValueError(
+            f"{problem.task_id} is no MBPP task; protocol mbpp_3shot needs its text and test_list"
+        )
+    tests = "\n".join(problem.meta["test_list"])
+    return (
+        f"You are an expert Python programmer, and here is your task: {problem.meta['text']} "
+        f"Your code should pass these tests:\n\n{tests}\n[BEGIN]\n"
+    )
+
+
+def answered(protocol: Protocol, problem: Problem, text: str) -> tuple[dict, bool]:
+    """(what the judge runs, whether the entry point was found in it) for one answer.
+
+    The program under `none` stays prompt + answer; extraction makes a self-contained program of both.
+    """
+    text = cut_at_stop(text, protocol.stops)
+    if protocol.tab_spaces:
+        text = text.replace("\t", " " * protocol.tab_spaces)
+    whole = protocol.whole
+    if protocol.extraction != "none":
+        if not whole:
+            text = (problem.prompt.strip() + "\n" if protocol.prompt == "stripped" else problem.prompt) + text
+        text, whole = extract(text, problem.entry_point, protocol.extraction), True
+    job = program(problem, text, whole=whole)
+    return job, defines(job["prompt"] + job["completion"], problem.entry_point)
