@@ -1,0 +1,146 @@
+"""Ids of text by a sentencepiece model and the tokens that the files beside it add (Llama 2, Mistral, Gemma,
+...).
+
+The vocabulary interface, shared with data/tokenizer_json.py: `ids_of` content -> id, `control` ids that no
+plain text may give, `bytes_of` what each id adds to decoded text (nothing for control ids), `encode`,
+`encode_batch`, `strips_space` whether decoding from the start takes back one space. Where a text begins or
+ends with control tokens is not decided here (data/tokenizer.py).
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import sentencepiece
+
+from data.added_tokens import AddedToken, Prefix, TokenSplitter
+
+SPACE = "\u2581"  # how sentencepiece writes a space
+# `normalizer_spec { add_dummy_prefix }` off and on: appended to a serialised model, it overrides that one
+# field
+WITHOUT_PREFIX, WITH_PREFIX = b"\x1a\x02\x18\x00", b"\x1a\x02\x18\x01"
+USER_DEFINED, CONTROL = 4, 3  # SentencePiece.Type
+
+
+class SentencePieces:
+    """The vocabulary of a tokenizer.model; ValueError when the file is not one.
+
+    `named` are the contents of bos_token, eos_token and the like, `stop` ids that end a text: both are
+    control tokens. Without a `prefix` the model's own setting holds, in front of the very start only.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        added: Iterable[AddedToken] = (),
+        named: Iterable[str] = (),
+        stop: Iterable[int] = (),
+        prefix: Prefix | None = None,
+    ) -> None:
+        serialized = path.read_bytes()
+        model = load_model(serialized, path)
+        count = model.get_piece_size()
+        pieces = [model.id_to_piece(i) for i in range(count)]
+        added = {token.id: token for token in added}
+        self.size = max([count, *(i + 1 for i in added)])
+        self.bos_id, self.eos_id = (i if i >= 0 else None for i in (model.bos_id(), model.eos_id()))
+        self.ids_of = {piece: i for i, piece in enumerate(pieces)} | {t.content: i for i, t in added.items()}
+
+        self.control = {i for i in range(count) if model.is_control(i) or model.is_unknown(i)}
+        self.control |= {i for i, token in added.items() if token.special}
+        self.control |= {self.ids_of[name] for name in named if name in self.ids_of}
+        self.control |= {i for i in stop if i < self.size}
+
+        self.bytes_of = [b""] * self.size
+        for i in set(range(count)) - self.control:
+            if not model.is_unused(i):
+                self.bytes_of[i] = piece_bytes(pieces[i], model.is_byte(i))
+        for i in added.keys() - self.control:
+            self.bytes_of[i] = added[i].content.encode()
+
+        # The model matches its user-defined pieces by itself, but must not match those that are control
+        # tokens.
+        user_defined = user_defined_pieces(serialized)
+        editable = bytearray(serialized)
+        for i in self.control & set(range(count)):
+            if pieces[i] in user_defined:
+                editable[user_defined[pieces[i]]] = CONTROL
+        plain = {i: t for i, t in added.items() if i not in self.control and t.content not in user_defined}
+        control = {i: added.get(i) or AddedToken(i, pieces[i]) for i in self.control}
+        self.plain_tokens = TokenSplitter(plain.values())
+        self.all_tokens = TokenSplitter((plain | control).values())
+
+        if prefix is None:
+            prefix = Prefix(
+                "first" if model.encode("a") != model_without(serialized).encode("a") else "never"
+            )
+        self.prefix = prefix
+        self.strips_space = prefix.scheme != "never"
+        self.bare = load_model(bytes(editable) + WITHOUT_PREFIX, path)
+        self.prefixed = load_model(bytes(editable) + WITH_PREFIX, path) if self.strips_space else self.bare
+
+    def encode(self, text: str, *, control: bool = False, start: bool = True) -> list[int]:
+        """Ids of `text`. `control`: recognise control tokens in it; `start`: nothing precedes it."""
+        ids: list[int] = []
+        for part in (self.all_tokens if control else self.plain_tokens).split(text):
+            if isinstance(part, int):
+                ids.append(part)
+            elif (start or ids) and self.prefix.wanted(part, at_start=not ids):
+                ids += self.prefixed.encode(part)
+            else:
+                ids += self.bare.encode(part)
+        return ids
+
+    def encode_batch(self, texts: list[str]) -> list[list[int]]:
+        """`encode` of many plain texts."""
+        if self.plain_tokens.pattern is None and self.prefix.scheme == "never":
+            return self.bare.encode(texts)
+        return [self.encode(text) for text in texts]
+
+
+def load_model(serialized: bytes, path: Path) -> sentencepiece.SentencePieceProcessor:
+    try:
+        return sentencepiece.SentencePieceProcessor(model_proto=serialized)
+    except (RuntimeError, OSError):
+        raise ValueError(
+            f"{path} ({len(serialized)} bytes) is not a sentencepiece model, or only a part of one; "
+            "download the file again"
+        ) from None
+
+
+def model_without(serialized: bytes) -> sentencepiece.SentencePieceProcessor:
+    return sentencepiece.SentencePieceProcessor(model_proto=serialized + WITHOUT_PREFIX)
+
+
+def piece_bytes(piece: str, is_byte: bool) -> bytes:
+    """What one piece adds to the text; byte pieces are written <0x0A>."""
+    return bytes([int(piece[1:-1], 16)]) if is_byte else piece.replace(SPACE, " ").encode()
+
+
+def user_defined_pieces(serialized: bytes) -> dict[str, int]:
+    """Content of every user-defined piece -> position of its type byte in the serialised model.
+
+    A model begins with its pieces, each `0A length (0A length content) (15 score) (18 type)`; the type is
+    left out for ordinary ones.
+    """
+    found: dict[str, int] = {}
+    ending, position = bytes([0x18, USER_DEFINED]), 0
+    if ending not in serialized:
+        return found
+    while position < len(serialized) and serialized[position] == 0x0A:
+        length, begin = read_varint(serialized, position + 1)
+        position = begin + length
+        if serialized.endswith(ending, begin, position):
+            size, content = read_varint(serialized, begin + 1)
+            found[serialized[content : content + size].decode()] = position - 1
+    return found
+
+
+def read_varint(data: bytes, position: int) -> tuple[int, int]:
+    """A protobuf integer -> its value, and the position behind it."""
+    value = shift = 0
+    while True:
+        byte = data[position]
+        value |= (byte & 0x7F) << shift
+        position, shift = position + 1, shift + 7
+        if byte < 0x80:
+            return value, position
