@@ -1,83 +1,20 @@
-"""Published model families: config.json to ModelConfig and back, and what each family calls its tensors.
+"""Published model families: config.json to ModelConfig and back. Tensor names are in layouts.py.
 
-A family is one entry of FAMILIES: which config key fills which field, the values its class assumes when a key is
-absent, what is fixed for the family, and a table of names. Both spellings of config.json are read (transformers 4:
-rope_theta, rope_scaling, torch_dtype; transformers 5: rope_parameters, dtype). A key that nothing here reads and
-that is not known to be harmless is an error: ignoring it could mean computing another model.
+A family is one entry of FAMILIES: which config key fills which field, what its class assumes when a key is
+absent, what is fixed, and the functions for the rest. Facts are from transformers 5.23 (models/*/configuration_*
+and modeling_*), checked against it in tests/model/test_families.py. A key that nothing here reads and that is not
+known to be harmless is an error: ignoring it could mean computing another model.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, NamedTuple
+from typing import Any
 
-from model.rotary import KINDS, Rope
-from model.transformer import ModelConfig, Transformer
+from model.rope_settings import Json, read_rope, write_rope
+from model.transformer import ModelConfig
 
-ACTIVATION_NAMES = {
-    "silu": "silu",
-    "swish": "silu",
-    "gelu": "gelu",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "gelu_new": "gelu_tanh",
-    "gelu_fast": "gelu_tanh",
-    "relu": "relu",
-}
-
-# Keys that do not change what a trained model computes.
-HARMLESS = frozenset(
-    """
-    _name_or_path _attn_implementation attn_implementation architectures attention_dropout attn_pdrop auto_map
-    bos_token_id classifier_dropout cls_token_id dtype embd_pdrop embedding_dropout eos_token_id hidden_dropout
-    id2label initializer_range is_decoder is_encoder_decoder label2id max_sequence_length model_type name num_labels
-    output_attentions output_hidden_states pad_token_id pretraining_tp problem_type resid_dropout resid_pdrop
-    residual_dropout return_dict sep_token_id summary_activation summary_first_dropout summary_proj_to_labels
-    summary_type summary_use_proj task_specific_params tf_legacy_loss tokenizer_class torch_dtype torchscript
-    transformers_version unk_token_id unsloth_fixed unsloth_version use_bfloat16 use_cache use_flash_attention_2
-    """.split()
-)
-
-
-class Keys:
-    """config.json that remembers which keys were read. A null counts as absent."""
-
-    def __init__(self, config: dict, absent: dict):
-        self.config, self.absent, self.read = config, absent, set()
-
-    def get(self, key: str, default: Any = None) -> Any:  # values are whatever JSON holds
-        self.read.add(key)
-        value = self.config.get(key)
-        return value if value is not None else self.absent.get(key, default)
-
-    def need(self, key: str) -> Any:
-        value = self.get(key)
-        if value is None:
-            raise ValueError(
-                f"config.json lacks {key!r}, which model_type {self.config['model_type']!r} needs"
-            )
-        return value
-
-    def unread(self) -> list[str]:
-        return sorted(
-            k for k, v in self.config.items() if k not in self.read | HARMLESS and v not in (None, False)
-        )
-
-
-@dataclass(frozen=True)
-class Family:
-    """How one model_type differs from the plain Llama layout."""
-
-    names: dict[str, str | tuple[str, ...]]  # our module -> published module(s) joined along rows
-    keys: dict[str, str] = field(default_factory=dict)  # field -> config key, where it is not Llama's
-    absent: dict[str, Any] = field(default_factory=dict)  # config key -> value when absent
-    fixed: dict[str, Any] = field(default_factory=dict)  # field -> value, whatever the config says
-    read: Callable[[Keys, dict], dict] = lambda keys, values: {}  # further fields
-    write: Callable[[ModelConfig], dict] = lambda config: {}  # their keys
-    architecture: str = ""
-    covers: str = ""  # published models, for people
-
-
-LLAMA_KEYS = {
+KEYS = {
     "vocab_size": "vocab_size",
     "width": "hidden_size",
     "layers": "num_hidden_layers",
@@ -90,269 +27,628 @@ LLAMA_KEYS = {
     "activation": "hidden_act",
     "tied": "tie_word_embeddings",
 }
-
-LAYER = "model.layers.{i}."
-LLAMA_NAMES: dict[str, str | tuple[str, ...]] = {
-    "embedding": "model.embed_tokens",
-    "blocks.{i}.attention_norm": LAYER + "input_layernorm",
-    "blocks.{i}.attention.qkv": tuple(LAYER + f"self_attn.{x}_proj" for x in "qkv"),
-    "blocks.{i}.attention.q_norm": LAYER + "self_attn.q_norm",
-    "blocks.{i}.attention.k_norm": LAYER + "self_attn.k_norm",
-    "blocks.{i}.attention.out": LAYER + "self_attn.o_proj",
-    "blocks.{i}.mlp_norm": LAYER + "post_attention_layernorm",
-    "blocks.{i}.mlp.gate_up": (LAYER + "mlp.gate_proj", LAYER + "mlp.up_proj"),
-    "blocks.{i}.mlp.down": LAYER + "mlp.down_proj",
-    "norm": "model.norm",
-    "lm_head": "lm_head",
+GPT2_KEYS = {
+    "width": "n_embd",
+    "layers": "n_layer",
+    "heads": "n_head",
+    "mlp_width": "n_inner",
+    "context": "n_positions",
+    "norm_eps": "layer_norm_epsilon",
+    "activation": "activation_function",
 }
+ACTIVATIONS = {  # published name -> ours; the first name of a kind is the one written
+    "silu": "silu",
+    "swish": "silu",
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_python_tanh": "gelu_tanh",
+    "relu": "relu",
+}
+# Keys of published files that do not change what a trained model computes.
+HARMLESS = frozenset(
+    (
+        "_name_or_path _attn_implementation attn_implementation architectures attention_dropout attn_pdrop "
+        "auto_map bos_token_id cache_implementation classifier_dropout cls_token_id dtype embd_pdrop "
+        "embedding_dropout eos_token_id finetuning_task hidden_dropout id2label initializer_range is_decoder "
+        "is_llama_config keys_to_ignore_at_inference label2id max_length max_sequence_length model_type name "
+        "num_labels output_attentions output_hidden_states pad_token_id pretraining_tp problem_type "
+        "resid_dropout resid_pdrop residual_dropout return_dict sep_token_id seq_length "
+        "task_specific_params tie_encoder_decoder tokenizer_class torch_dtype torchscript "
+        "transformers.js_config transformers_version unk_token_id unsloth_fixed unsloth_version use_bfloat16 "
+        "use_cache use_flash_attention_2 attention_softmax_in_fp32 scale_attention_softmax_in_fp32 "
+        "reorder_and_upcast_attn summary_activation summary_first_dropout summary_proj_to_labels "
+        "summary_type summary_use_proj n_ctx inference_runner pad_key_length validate_runner_input "
+        "initial_context_length max_window_layers _sliding_window_pattern"
+    ).split(" ")
+)
+# Keys that are harmless with this one value: it says what the family does anyway.
+NEUTRAL = {"full_attn_mod": 1, "interpolate_factor": 1, "mlp_type": "default", "norm_type": "layer_norm"}
 
 
-def _windows_by_layer(keys: Keys, values: dict) -> dict:
-    """qwen2, qwen3: a window only when switched on, in the layers listed or from max_window_layers on."""
-    on, window, first = (
-        keys.get("use_sliding_window"),
-        keys.get("sliding_window", 4096),
-        keys.get("max_window_layers", 28),
-    )
-    kinds = keys.get("layer_types") or [
-        "sliding_attention" if layer >= first else "full_attention" for layer in range(values["layers"])
-    ]
-    return {"windows": _windows(kinds, window if on else 0)}
+class Config:
+    """config.json that remembers which keys were read; an absent key has the value the family's class gives it."""
+
+    def __init__(self, values: Json, absent: Json):
+        self.values, self.absent, self.read = values, absent, set()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.read.add(key)
+        return self.values[key] if key in self.values else self.absent.get(key, default)
+
+    def need(self, key: str) -> Any:
+        value = self.get(key)
+        if value is None:
+            raise ValueError(
+                f"config.json lacks {key!r}, which model_type {self.values['model_type']!r} needs"
+            )
+        return value
+
+    def not_understood(self) -> Json:
+        known = self.read | HARMLESS
+        return {k: v for k, v in self.values.items() if k not in known and v and NEUTRAL.get(k) != v}
 
 
-def _windows(kinds: list[str], window: int) -> tuple[int, ...]:
+@dataclass(frozen=True)
+class Family:
+    """How the checkpoints of one model_type differ from the Llama layout."""
+
+    architecture: str  # class name that other tools look for
+    covers: str  # published models, for people
+    keys: dict[str, str] = field(default_factory=dict)  # field -> key, where it is not that of KEYS
+    absent: Json = field(default_factory=dict)  # key -> value when absent
+    fixed: Json = field(default_factory=dict)  # field -> value
+    read: Callable[[Config, Json], Json] = lambda keys, values: {}  # further fields; values: those so far
+    write: Callable[[ModelConfig], Json] = lambda config: {}  # their keys
+    ignored: frozenset[str] = frozenset()  # keys that this family's files carry and nobody reads
+
+
+def sliding(kinds: Sequence[str], window: int | None) -> tuple[int, ...]:
+    """Windows per layer from layer_types; () when there is none."""
     unknown = set(kinds) - {"sliding_attention", "full_attention"}
     if unknown:
         raise ValueError(
-            f"config.json: layer_types has {sorted(unknown)}; known: sliding_attention, full_attention"
+            f"config.json: layer_types has {sorted(unknown)}; supported: sliding_attention, full_attention"
         )
-    windows = tuple(window if kind == "sliding_attention" else 0 for kind in kinds)
+    windows = tuple(window or 0 if kind == "sliding_attention" else 0 for kind in kinds)
     return windows if any(windows) else ()
 
 
-def _write_windows(config: ModelConfig) -> dict:
+def layer_types(config: ModelConfig) -> list[str]:
     windows = config.windows or (0,) * config.layers
+    return ["sliding_attention" if window else "full_attention" for window in windows]
+
+
+def kinds_by_pattern(layers: int, every: int) -> list[str]:
+    """Every n-th layer sees everything."""
+    return ["full_attention" if (i + 1) % every == 0 else "sliding_attention" for i in range(layers)]
+
+
+def read_biases(keys: Config, values: Json) -> Json:
+    bias, mlp_bias = bool(keys.get("attention_bias")), bool(keys.get("mlp_bias"))
+    return {"qkv_bias": bias, "out_bias": bias, "mlp_bias": mlp_bias}
+
+
+def write_biases(config: ModelConfig) -> Json:
+    return {"attention_bias": config.qkv_bias, "mlp_bias": config.mlp_bias}
+
+
+def read_one_window(keys: Config, values: Json) -> Json:
+    """One window for all layers."""
+    return {"windows": sliding(["sliding_attention"] * values["layers"], keys.get("sliding_window"))}
+
+
+def write_one_window(config: ModelConfig) -> Json:
+    return {"sliding_window": config.window(0) or None}
+
+
+def read_qwen_windows(keys: Config, values: Json) -> Json:
+    """A window only when switched on, in the layers listed or from max_window_layers on."""
+    window = keys.get("sliding_window", 4096) if keys.get("use_sliding_window") else None
+    first = keys.get("max_window_layers", 28)
+    rest = ["sliding_attention" if i >= first else "full_attention" for i in range(values["layers"])]
+    return {"windows": sliding(keys.get("layer_types") or rest, window)}
+
+
+def write_qwen_windows(config: ModelConfig) -> Json:
+    first = next((i for i in range(config.layers) if config.window(i)), config.layers)
     return {
-        "use_sliding_window": any(windows),
-        "sliding_window": max(windows) or None,
-        "max_window_layers": next((i for i, window in enumerate(windows) if window), config.layers),
-        "layer_types": ["sliding_attention" if window else "full_attention" for window in windows],
+        "use_sliding_window": any(config.windows),
+        "sliding_window": max(config.windows, default=0) or None,
+        "max_window_layers": first,
+        "layer_types": layer_types(config),
     }
 
 
-def _llama(keys: Keys, values: dict) -> dict:
-    return {
-        "qkv_bias": keys.get("attention_bias", False),
-        "out_bias": keys.get("attention_bias", False),
-        "mlp_bias": keys.get("mlp_bias", False),
+def read_qwen3(keys: Config, values: Json) -> Json:
+    return read_biases(keys, values) | read_qwen_windows(keys, values)
+
+
+def write_qwen3(config: ModelConfig) -> Json:
+    return {"attention_bias": config.qkv_bias} | write_qwen_windows(config)
+
+
+def read_starcoder2(keys: Config, values: Json) -> Json:
+    bias = bool(keys.get("use_bias", True))
+    biases = {"qkv_bias": bias, "out_bias": bias, "mlp_bias": bias}
+    return biases | read_one_window(keys, values)
+
+
+def read_gemma(keys: Config, values: Json) -> Json:
+    if keys.get("use_bidirectional_attention"):
+        raise ValueError("config.json: use_bidirectional_attention makes this an encoder, not supported")
+    # hidden_act "gelu" is a leftover in the first Gemma files: the models were trained with the tanh form
+    fixed = {"activation": "gelu_tanh"} if values["activation"] == "gelu" else {}
+    return fixed | read_biases(keys, values) | {"embedding_scale": values["width"] ** 0.5}
+
+
+def read_gemma2(keys: Config, values: Json) -> Json:
+    pattern = keys.get("sliding_window_pattern", values["pattern"])
+    kinds = keys.get("layer_types") or kinds_by_pattern(values["layers"], pattern)
+    return read_gemma(keys, {**values, "activation": ""}) | {
+        "attention_scale": keys.get("query_pre_attn_scalar", 256) ** -0.5,
+        "attention_softcap": float(keys.get("attn_logit_softcapping") or 0),
+        "logit_softcap": float(keys.get("final_logit_softcapping") or 0),
+        "windows": sliding(kinds, keys.get("sliding_window", 4096)),
     }
 
+
+def write_gemma2(config: ModelConfig) -> Json:
+    scalar = (config.attention_scale or config.head_width**-0.5) ** -2
+    return {
+        "attention_bias": config.qkv_bias,
+        "query_pre_attn_scalar": round(scalar) if abs(scalar - round(scalar)) < 1e-6 else scalar,
+        "attn_logit_softcapping": config.attention_softcap or None,
+        "final_logit_softcapping": config.logit_softcap or None,
+        "sliding_window": max(config.windows, default=0) or 4096,
+        "layer_types": layer_types(config),
+    }
+
+
+def read_phi3(keys: Config, values: Json) -> Json:
+    if keys.get("lm_head_bias"):
+        raise ValueError("config.json: lm_head_bias is not supported: the head here has no bias")
+    return read_one_window(keys, values)
+
+
+def read_granite(keys: Config, values: Json) -> Json:
+    return read_biases(keys, values) | {
+        "embedding_scale": float(keys.get("embedding_multiplier", 1)),
+        "attention_scale": float(keys.get("attention_multiplier", 1)),
+        "residual_scale": float(keys.get("residual_multiplier", 1)),
+        "logit_scale": 1 / float(keys.get("logits_scaling", 1)),
+    }
+
+
+def write_granite(config: ModelConfig) -> Json:
+    return write_biases(config) | {
+        "embedding_multiplier": config.embedding_scale,
+        "attention_multiplier": config.attention_scale,
+        "residual_multiplier": config.residual_scale,
+        "logits_scaling": 1 / config.logit_scale,
+    }
+
+
+def read_olmo(keys: Config, values: Json) -> Json:
+    return read_biases(keys, values) | {"qkv_clip": float(keys.get("clip_qkv") or 0)}
+
+
+def write_olmo(config: ModelConfig) -> Json:
+    return {"attention_bias": config.qkv_bias, "clip_qkv": config.qkv_clip or None}
+
+
+def read_olmo3(keys: Config, values: Json) -> Json:
+    kinds = keys.get("layer_types") or kinds_by_pattern(values["layers"], 4)
+    return read_biases(keys, values) | {"windows": sliding(kinds, keys.get("sliding_window", 4096))}
+
+
+def write_layer_windows(config: ModelConfig) -> Json:
+    return {
+        "attention_bias": config.qkv_bias,
+        "sliding_window": max(config.windows, default=0) or 4096,
+        "layer_types": layer_types(config),
+    }
+
+
+def read_smollm3(keys: Config, values: Json) -> Json:
+    layers, every = values["layers"], keys.get("no_rope_layer_interval", 4)
+    uses_rope = keys.get("no_rope_layers") or [int((i + 1) % every != 0) for i in range(layers)]
+    on = keys.get("use_sliding_window")
+    kinds = ["sliding_attention" if on and not rope else "full_attention" for rope in uses_rope]
+    return read_biases(keys, values) | {
+        "layers_without_rope": tuple(i for i in range(layers) if not uses_rope[i]),
+        "windows": sliding(keys.get("layer_types") or kinds, keys.get("sliding_window")),
+    }
+
+
+def write_smollm3(config: ModelConfig) -> Json:
+    return write_biases(config) | {
+        "no_rope_layers": [int(i not in config.layers_without_rope) for i in range(config.layers)],
+        "use_sliding_window": any(config.windows),
+        "sliding_window": max(config.windows, default=0) or None,
+        "layer_types": layer_types(config),
+    }
+
+
+def read_stablelm(keys: Config, values: Json) -> Json:
+    return {
+        "qkv_bias": bool(keys.get("use_qkv_bias")),
+        "qk_norm": "heads" if keys.get("qk_layernorm") else "",
+        "parallel": bool(keys.get("use_parallel_residual")),
+    }
+
+
+def write_stablelm(config: ModelConfig) -> Json:
+    return {
+        "use_qkv_bias": config.qkv_bias,
+        "qk_layernorm": config.qk_norm == "heads",
+        "use_parallel_residual": config.parallel,
+    }
+
+
+def read_gpt2(keys: Config, values: Json) -> Json:
+    unscaled = not keys.get("scale_attn_weights", True)
+    multi_query = keys.get("multi_query", True) if values["family"] == "gpt_bigcode" else False
+    keys.get("num_key_value_heads")  # transformers 5 writes it for gpt_bigcode; multi_query decides
+    return {"attention_scale": 1.0 if unscaled else 0.0, "kv_heads": 1 if multi_query else values["heads"]}
+
+
+def write_gpt2(config: ModelConfig) -> Json:
+    return {"scale_attn_weights": not config.attention_scale}
+
+
+def write_gpt_bigcode(config: ModelConfig) -> Json:
+    return write_gpt2(config) | {"multi_query": config.kv_heads == 1}
+
+
+def read_cohere(keys: Config, values: Json) -> Json:
+    if keys.get("use_qk_norm"):
+        raise ValueError("config.json: use_qk_norm (Command R+) is not supported")
+    return read_biases(keys, values) | {"logit_scale": float(keys.get("logit_scale", 0.0625))}
+
+
+def write_cohere(config: ModelConfig) -> Json:
+    return {"attention_bias": config.qkv_bias, "logit_scale": config.logit_scale}
+
+
+RMS_DEFAULTS = {"hidden_act": "silu", "rms_norm_eps": 1e-6}
+GPT2_FIXED = {
+    "norm": "layer",
+    "norm_bias": True,
+    "qkv_bias": True,
+    "out_bias": True,
+    "mlp_bias": True,
+    "gated": False,
+    "learned_positions": True,
+}
+GPT2_ABSENT = {
+    "layer_norm_epsilon": 1e-5,
+    "tie_word_embeddings": True,
+    "n_positions": 1024,
+    "activation_function": "gelu_new",
+}
 
 FAMILIES: dict[str, Family] = {
     "llama": Family(
-        LLAMA_NAMES,
-        absent={"rms_norm_eps": 1e-6, "hidden_act": "silu"},
-        read=_llama,
-        write=lambda c: {"attention_bias": c.qkv_bias, "mlp_bias": c.mlp_bias},
-        architecture="LlamaForCausalLM",
-        covers="Llama 2, 3.x, CodeLlama, DeepSeek-Coder, Yi-Coder, SmolLM2, Granite code 3B/8B",
+        "LlamaForCausalLM",
+        "Llama 2 and 3.x, CodeLlama, DeepSeek-Coder v1, Yi-Coder, SmolLM2, Granite code 3B and 8B",
+        absent={**RMS_DEFAULTS, "max_position_embeddings": 2048},
+        read=read_biases,
+        write=write_biases,
+    ),
+    "mistral": Family(
+        "MistralForCausalLM",
+        "Mistral, Codestral, Mathstral, Nemo",
+        absent={
+            **RMS_DEFAULTS,
+            "max_position_embeddings": 131072,
+            "num_key_value_heads": 8,
+            "sliding_window": 4096,
+        },
+        read=read_one_window,
+        write=write_one_window,
     ),
     "qwen2": Family(
-        LLAMA_NAMES,
-        absent={"rms_norm_eps": 1e-6, "hidden_act": "silu"},
+        "Qwen2ForCausalLM",
+        "Qwen2, Qwen2.5, Qwen2.5-Coder, CodeQwen1.5",
+        absent={**RMS_DEFAULTS, "max_position_embeddings": 32768, "num_key_value_heads": 32},
         fixed={"qkv_bias": True},
-        read=_windows_by_layer,
-        write=_write_windows,
-        architecture="Qwen2ForCausalLM",
-        covers="Qwen2, Qwen2.5-Coder, CodeQwen1.5",
+        read=read_qwen_windows,
+        write=write_qwen_windows,
+        ignored=frozenset({"rotary_emb_base"}),
     ),
+    "qwen3": Family(
+        "Qwen3ForCausalLM",
+        "Qwen3, dense",
+        absent={**RMS_DEFAULTS, "max_position_embeddings": 32768, "num_key_value_heads": 32, "head_dim": 128},
+        fixed={"qk_norm": "head"},
+        read=read_qwen3,
+        write=write_qwen3,
+    ),
+    "starcoder2": Family(
+        "Starcoder2ForCausalLM",
+        "StarCoder2",
+        keys={"norm_eps": "norm_epsilon"},
+        absent={
+            "norm_epsilon": 1e-5,
+            "hidden_act": "gelu_pytorch_tanh",
+            "tie_word_embeddings": True,
+            "max_position_embeddings": 4096,
+            "num_key_value_heads": 2,
+        },
+        fixed={"norm": "layer", "norm_bias": True, "gated": False},
+        read=read_starcoder2,
+        write=lambda config: {"use_bias": config.qkv_bias} | write_one_window(config),
+        ignored=frozenset({"activation_function", "layer_norm_epsilon", "scale_attn_weights"}),
+    ),
+    "gemma": Family(
+        "GemmaForCausalLM",
+        "Gemma, CodeGemma",
+        absent={
+            "rms_norm_eps": 1e-6,
+            "hidden_act": "gelu_pytorch_tanh",
+            "tie_word_embeddings": True,
+            "max_position_embeddings": 8192,
+            "num_key_value_heads": 16,
+            "head_dim": 256,
+        },
+        fixed={"norm_plus_one": True},
+        read=read_gemma,
+        write=lambda config: {"attention_bias": config.qkv_bias},
+        ignored=frozenset({"hidden_activation"}),
+    ),
+    "gemma2": Family(
+        "Gemma2ForCausalLM",
+        "Gemma 2",
+        keys={"activation": "hidden_activation"},
+        absent={
+            "rms_norm_eps": 1e-6,
+            "hidden_activation": "gelu_pytorch_tanh",
+            "tie_word_embeddings": True,
+            "max_position_embeddings": 8192,
+            "num_key_value_heads": 4,
+            "head_dim": 256,
+            "attn_logit_softcapping": 50.0,
+            "final_logit_softcapping": 30.0,
+        },
+        fixed={"norm_plus_one": True, "norm_outputs": True},
+        read=lambda keys, values: read_gemma2(keys, values | {"pattern": 2}),
+        write=write_gemma2,
+        ignored=frozenset({"hidden_act"}),
+    ),
+    "gemma3_text": Family(
+        "Gemma3ForCausalLM",
+        "Gemma 3, text only",
+        keys={"activation": "hidden_activation"},
+        absent={
+            "rms_norm_eps": 1e-6,
+            "hidden_activation": "gelu_pytorch_tanh",
+            "tie_word_embeddings": True,
+            "max_position_embeddings": 131072,
+            "num_key_value_heads": 4,
+            "head_dim": 256,
+            "rope_theta": 1_000_000.0,
+            "rope_local_base_freq": 10_000.0,
+        },
+        fixed={"norm_plus_one": True, "norm_outputs": True, "qk_norm": "head"},
+        read=lambda keys, values: read_gemma2(keys, values | {"pattern": 6}),
+        write=write_gemma2,
+        ignored=frozenset({"hidden_act"}),
+    ),
+    "phi3": Family(
+        "Phi3ForCausalLM",
+        "Phi-3, Phi-3.5, Phi-4",
+        absent={
+            "rms_norm_eps": 1e-5,
+            "hidden_act": "silu",
+            "max_position_embeddings": 4096,
+            "original_max_position_embeddings": 4096,
+        },
+        read=read_phi3,
+        write=write_one_window,
+        ignored=frozenset({"attention_bias", "mlp_bias"}),
+    ),
+    "granite": Family(
+        "GraniteForCausalLM",
+        "Granite 3.x",
+        absent={**RMS_DEFAULTS, "max_position_embeddings": 2048},
+        read=read_granite,
+        write=write_granite,
+    ),
+    "olmo": Family(
+        "OlmoForCausalLM",
+        "OLMo",
+        absent={"hidden_act": "silu", "max_position_embeddings": 2048},
+        keys={"norm_eps": ""},
+        fixed={"norm": "layer", "norm_weight": False, "norm_eps": 1e-5},
+        read=read_olmo,
+        write=write_olmo,
+    ),
+    "olmo2": Family(
+        "Olmo2ForCausalLM",
+        "OLMo 2",
+        absent={"rms_norm_eps": 1e-5, "hidden_act": "silu", "max_position_embeddings": 2048},
+        fixed={"norm_inputs": False, "norm_outputs": True, "qk_norm": "full"},
+        read=read_biases,
+        write=lambda config: {"attention_bias": config.qkv_bias},
+    ),
+    "smollm3": Family(
+        "SmolLM3ForCausalLM",
+        "SmolLM3",
+        absent={
+            **RMS_DEFAULTS,
+            "tie_word_embeddings": True,
+            "max_position_embeddings": 32768,
+            "num_key_value_heads": 4,
+            "rope_theta": 2_000_000.0,
+        },
+        read=read_smollm3,
+        write=write_smollm3,
+    ),
+    "stablelm": Family(
+        "StableLmForCausalLM",
+        "StableLM 2, Stable Code",
+        keys={"norm_eps": "layer_norm_eps"},
+        absent={
+            "layer_norm_eps": 1e-5,
+            "hidden_act": "silu",
+            "max_position_embeddings": 4096,
+            "num_key_value_heads": 32,
+            "partial_rotary_factor": 0.25,
+        },
+        fixed={"norm": "layer", "norm_bias": True},
+        read=read_stablelm,
+        write=write_stablelm,
+    ),
+    "gpt_bigcode": Family(
+        "GPTBigCodeForCausalLM",
+        "StarCoder, SantaCoder, Granite code 20B and 34B",
+        keys=GPT2_KEYS,
+        absent={**GPT2_ABSENT, "activation_function": "gelu_pytorch_tanh"},
+        fixed=GPT2_FIXED,
+        read=read_gpt2,
+        write=write_gpt_bigcode,
+    ),
+    "gpt2": Family(
+        "GPT2LMHeadModel",
+        "GPT-2, CodeParrot",
+        keys=GPT2_KEYS,
+        absent=GPT2_ABSENT,
+        fixed=GPT2_FIXED,
+        read=read_gpt2,
+        write=write_gpt2,
+    ),
+    "cohere": Family(
+        "CohereForCausalLM",
+        "Command R",
+        keys={"norm_eps": "layer_norm_eps"},
+        absent={
+            "layer_norm_eps": 1e-5,
+            "hidden_act": "silu",
+            "tie_word_embeddings": True,
+            "max_position_embeddings": 8192,
+            "rope_theta": 500_000.0,
+        },
+        fixed={"norm": "layer", "parallel": True},
+        read=read_cohere,
+        write=write_cohere,
+    ),
+}
+FAMILIES["olmo3"] = replace(
+    FAMILIES["olmo2"],
+    architecture="Olmo3ForCausalLM",
+    covers="OLMo 3",
+    read=read_olmo3,
+    write=write_layer_windows,
+)
+
+PARTIAL_ROTARY = ("phi3", "stablelm")  # the families whose code honours partial_rotary_factor
+
+DIFFERENT = {  # not supported, and why
+    "codegen": "interleaved partial rotary and a bias on the head",
+    "deepseek_v2": "latent attention and experts",
+    "deepseek_v3": "latent attention and experts",
+    "falcon": "ALiBi or multi-query variants of its own",
+    "gemma3": "an image encoder around the text model (gemma3_text alone is supported)",
+    "gpt_neo": "unscaled scores and local attention",
+    "gpt_neox": "separate norms in a parallel block and its own head layout",
+    "gpt_oss": "experts and attention sinks",
+    "gptj": "interleaved partial rotary and a bias on the head",
+    "mamba": "a state space instead of attention",
+    "mixtral": "experts",
+    "mpt": "ALiBi",
+    "phi": "a bias on the head",
+    "qwen2_moe": "experts",
+    "qwen3_moe": "experts",
+    "t5": "an encoder",
 }
 
 
-def parse_config(config: dict) -> ModelConfig:
+def parse_config(config: Json) -> ModelConfig:
     """config.json of a published checkpoint -> ModelConfig. ValueError on anything not understood."""
     model_type = config.get("model_type")
     if model_type not in FAMILIES:
-        raise ValueError(f"model_type {model_type!r} is not supported; supported: {', '.join(FAMILIES)}")
+        why = f" ({DIFFERENT[model_type]})" if model_type in DIFFERENT else ""
+        raise ValueError(
+            f"config.json: model_type {model_type!r} is not supported{why}; supported: {', '.join(FAMILIES)}"
+        )
     if config.get("quantization_config"):
         raise ValueError(
-            "config.json has quantization_config: quantised weights are not supported; use the original"
+            "config.json has quantization_config: quantised weights cannot be trained; use the originals"
         )
     family = FAMILIES[model_type]
-    keys = Keys(config, family.absent)
-    names = LLAMA_KEYS | family.keys
-    values = {"family": model_type, **family.fixed}
-    for name in ("vocab_size", "width", "layers", "heads", "context"):
-        values[name] = keys.need(names[name])
-    values["kv_heads"] = keys.get(names["kv_heads"], values["heads"])
-    values["head_width"] = keys.get(names["head_width"], values["width"] // values["heads"])
-    values["mlp_width"] = keys.need(names["mlp_width"])
-    values["norm_eps"] = keys.need(names["norm_eps"])
-    values["tied"] = keys.get(names["tied"], False)
-    values["activation"] = _activation(keys.need(names["activation"]))
+    keys = Config(config, family.absent)
+    name = KEYS | family.keys
+    sizes = ("vocab_size", "width", "layers", "heads", "context")
+    values = {ours: keys.need(name[ours]) for ours in sizes}
+    values["kv_heads"] = keys.get(name["kv_heads"]) or values["heads"]
+    values["head_width"] = keys.get(name["head_width"]) or values["width"] // values["heads"]
+    values["mlp_width"] = keys.get(name["mlp_width"])
+    if values["mlp_width"] is None:
+        values["mlp_width"] = (
+            4 * values["width"] if name["mlp_width"] == "n_inner" else keys.need(name["mlp_width"])
+        )
+    if name["norm_eps"]:
+        values["norm_eps"] = float(keys.need(name["norm_eps"]))
+    values["activation"] = _activation(keys.need(name["activation"]))
+    values["tied"] = bool(keys.get(name["tied"], False))
+    values |= {"family": model_type, **family.fixed}
     values |= family.read(keys, values)
     if not values.get("learned_positions"):
-        values["rope"] = read_rope(keys, values)
-    unread = keys.unread()
-    if unread:
-        found = ", ".join(f"{key}={config[key]!r}" for key in unread)
+        rope, local = read_rope(keys.get, model_type, values["head_width"], values["context"])
+        if rope.width != values["head_width"] and model_type not in PARTIAL_ROTARY:
+            raise ValueError(f"config.json: partial_rotary_factor has no meaning for {model_type}; remove it")
+        values |= {"rope": rope, "local_rope": local}
+    keys.read |= family.ignored
+    left = keys.not_understood()
+    if left:
+        found = ", ".join(f"{key}={value!r}" for key, value in left.items())
         raise ValueError(
-            f"config.json has keys that {model_type} is not known to have: {found}. If they do not change what the "
-            "model computes, delete them from config.json; otherwise this model is not supported"
+            f"config.json has keys that {model_type} is not known to have: {found}. If they do not change what "
+            "the model computes, delete them from config.json; otherwise this model is not supported"
+        )
+    if values["heads"] % values["kv_heads"]:
+        raise ValueError(
+            f"config.json: {values['heads']} query heads cannot share {values['kv_heads']} key/value heads evenly"
         )
     return ModelConfig(**values)
 
 
 def _activation(name: str) -> str:
-    if name not in ACTIVATION_NAMES:
+    if name not in ACTIVATIONS:
         raise ValueError(
-            f"config.json: activation {name!r} is not known; known: {', '.join(ACTIVATION_NAMES)}"
+            f"config.json: activation {name!r} is not supported; supported: {', '.join(ACTIVATIONS)}"
         )
-    return ACTIVATION_NAMES[name]
+    return ACTIVATIONS[name]
 
 
-def read_rope(keys: Keys, values: dict) -> Rope:
-    """The rotary settings, from rope_parameters (new) or rope_theta and rope_scaling (old)."""
-    found = {"rope_theta": keys.get("rope_theta"), "partial_rotary_factor": keys.get("partial_rotary_factor")}
-    for key in ("rope_scaling", "rope_parameters"):
-        found |= keys.get(key) or {}
-    return make_rope(found, values["head_width"], values["context"], default_base=10000.0)
+def to_config_json(config: ModelConfig) -> Json:
+    """The config.json of a model in the layout of `config.family`, in both spellings of the rotary keys.
 
-
-def make_rope(found: dict, head_width: int, context: int, default_base: float) -> Rope:
-    """One set of rope parameters -> Rope. `found` may hold nulls; unknown kinds and keys are errors."""
-    found = {key: value for key, value in found.items() if value is not None}
-    kind = found.pop("rope_type", None) or found.get("type", "default")
-    found.pop("type", None)
-    kind = {"su": "longrope"}.get(kind, kind)
-    if kind not in KINDS:
-        raise ValueError(f"config.json: rope type {kind!r} is not supported; supported: {', '.join(KINDS)}")
-    rope = Rope(
-        width=int(head_width * found.pop("partial_rotary_factor", 1.0)),
-        base=float(found.pop("rope_theta", default_base)),
-        kind=kind,
-    )
-    if kind == "default":
-        return rope
-    original = found.pop("original_max_position_embeddings", context)
-    factor = found.pop("factor", None)
-    if kind == "longrope":
-        factor = factor or context / original
-        scale = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 else 1.0
-        rope = replace(
-            rope,
-            factor=float(factor),
-            context=original,
-            scale=found.pop("attention_factor", scale),
-            short_factors=tuple(found.pop("short_factor")),
-            long_factors=tuple(found.pop("long_factor")),
-        )
-    elif kind == "yarn":
-        factor = factor or context / original
-
-        def growth(m: float) -> float:
-            return 0.1 * m * math.log(factor) + 1 if factor > 1 else 1.0
-
-        m, all_dim = found.pop("mscale", 0), found.pop("mscale_all_dim", 0)
-        scale = growth(m) / growth(all_dim) if m and all_dim else growth(1)
-        rope = replace(
-            rope,
-            factor=float(factor),
-            context=original,
-            scale=found.pop("attention_factor", scale),
-            low=float(found.pop("beta_slow", 0) or 1),
-            high=float(found.pop("beta_fast", 0) or 32),
-            truncate=found.pop("truncate", True),
-        )
-    elif kind == "llama3":
-        low, high = found.pop("low_freq_factor"), found.pop("high_freq_factor")
-        rope = replace(rope, factor=float(factor), context=original, low=float(low), high=float(high))
-    else:
-        rope = replace(rope, factor=float(factor), context=context if kind == "dynamic" else 0)
-    if found:
-        raise ValueError(f"config.json: rope type {kind!r} does not know {', '.join(sorted(found))}")
-    return rope
-
-
-def to_config_json(config: ModelConfig) -> dict:
-    """The config.json of a model in the layout of `config.family`, in both spellings."""
+    ValueError when that layout has no way to say what `config` says.
+    """
     family = FAMILIES[config.family]
-    activation = next(name for name, ours in ACTIVATION_NAMES.items() if ours == config.activation)
-    out = {"architectures": [family.architecture], "model_type": config.family}
-    for name, key in (LLAMA_KEYS | family.keys).items():
-        out[key] = activation if name == "activation" else getattr(config, name)
-    out |= _write_rope(config) | family.write(config)
+    out: Json = {"architectures": [family.architecture], "model_type": config.family}
+    for name, key in (KEYS | family.keys).items():
+        if key:
+            out[key] = getattr(config, name)
+    key = (KEYS | family.keys)["activation"]
+    out[key] = next(name for name, ours in ACTIVATIONS.items() if ours == config.activation)
+    if family.keys.get("width") == "n_embd":  # these layouts have no such keys
+        del out["head_dim"], out["num_key_value_heads"]
+    out |= write_rope(config) | family.write(config)
+    if config.rope and config.rope.kind == "longrope" and config.family == "phi3":
+        out["original_max_position_embeddings"] = config.rope.context
+    out |= dict.fromkeys(
+        ("bos_token_id", "eos_token_id", "pad_token_id")
+    )  # the tokenizer's business, not a default
     again = parse_config(out)
     for item in fields(ModelConfig):
         ours, theirs = getattr(config, item.name), getattr(again, item.name)
-        if ours != theirs:
+        if ours != theirs and not (isinstance(ours, float) and math.isclose(ours, theirs, rel_tol=1e-12)):
             raise ValueError(
-                f"the {config.family} layout cannot express {item.name}={ours!r} (it means {theirs!r})"
+                f"the {config.family} layout cannot say {item.name}={ours!r} (it would mean {theirs!r})"
             )
     return out
-
-
-def _write_rope(config: ModelConfig) -> dict:
-    rope = config.rope
-    if rope is None:
-        return {}
-    scaling: dict[str, Any] = {}
-    if rope.kind != "default":
-        scaling = {"rope_type": rope.kind, "factor": rope.factor}
-    if rope.kind in ("llama3", "yarn", "longrope"):
-        scaling["original_max_position_embeddings"] = rope.context
-    if rope.kind == "llama3":
-        scaling |= {"low_freq_factor": rope.low, "high_freq_factor": rope.high}
-    if rope.kind == "yarn":
-        scaling |= {"beta_slow": rope.low, "beta_fast": rope.high, "truncate": rope.truncate}
-    if rope.kind == "longrope":
-        scaling |= {"short_factor": list(rope.short_factors), "long_factor": list(rope.long_factors)}
-    if rope.kind in ("yarn", "longrope"):
-        scaling["attention_factor"] = rope.scale
-    new = {"rope_type": "default", "rope_theta": rope.base, **scaling}
-    partial = (
-        {} if rope.width == config.head_width else {"partial_rotary_factor": rope.width / config.head_width}
-    )
-    old = {"type": rope.kind, **scaling} if scaling else None
-    return {"rope_theta": rope.base, "rope_scaling": old, "rope_parameters": new | partial, **partial}
-
-
-class Part(NamedTuple):
-    """One published tensor, holding `rows` rows of ours."""
-
-    name: str
-    rows: int
-
-
-class Published(NamedTuple):
-    """Where one parameter of ours lives in a checkpoint: the rows of `parts` in order, after undoing `layout`."""
-
-    parts: tuple[Part, ...]
-    layout: str = ""
-
-
-def published_tensors(model: Transformer) -> dict[str, Published]:
-    """Parameter name -> its published place, for every parameter of the model (a tied head is not listed)."""
-    config = model.config
-    names = FAMILIES[config.family].names
-    table = {}
-    for name, parameter in model.named_parameters():
-        module, kind = name.rsplit(".", 1)
-        pieces = module.split(".")
-        layer = pieces[1] if pieces[0] == "blocks" else ""
-        if layer:
-            pieces[1] = "{i}"
-        theirs = names[".".join(pieces)]
-        theirs = (theirs,) if isinstance(theirs, str) else theirs
-        rows = _rows(config, module, parameter.shape[0], len(theirs))
-        parts = (Part(f"{t.format(i=layer)}.{kind}", n) for t, n in zip(theirs, rows, strict=True))
-        table[name] = Published(tuple(parts))
-    return table
-
-
-def _rows(config: ModelConfig, module: str, total: int, parts: int) -> list[int]:
-    if parts == 1:
-        return [total]
-    if module.endswith("qkv"):
-        return [config.head_width * n for n in (config.heads, config.kv_heads, config.kv_heads)]
-    return [total // parts] * parts
