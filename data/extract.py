@@ -333,13 +333,13 @@ def longest_program(text: str, effort: int = 30) -> str:
 
     A failed parse names a line, and no run from the same start that reaches that line can parse: so one
     start needs few parses, growing from a small window. Starts that cannot beat the best run, that are
-    indented, or that are statements of a run already seen, need none. Beyond `effort` parsed lines per line
+    indented, or that lie between the statements of a run already seen, need none. Beyond `effort` parsed lines per line
     of text (nested unfinished brackets, say) the best run so far is taken.
     """
     run = Lines(text, effort)
     end = len(run.lines) - 1
     best, best_filled = (0, 0), 0
-    covered: set[int] = set()  # lines where a statement of an earlier run starts: same end, fewer lines
+    covered: set[int] = set()  # between the statements of an earlier run: same end, fewer lines
     for first in range(end):
         if run.solid[-1] - run.solid[first] <= best_filled or run.budget < 0:
             break
@@ -349,7 +349,7 @@ def longest_program(text: str, effort: int = 30) -> str:
         last = last_parsable(run, first, end, best_filled)
         if last is None:
             continue
-        covered.update(statement_starts(run, first, last))
+        covered.update(between_statements(run, first, last))
         best, best_filled = (first, last), run.filled(first, last)
     return "\n".join(run.lines[best[0] : best[1] + 1])
 
@@ -378,8 +378,14 @@ def last_parsable(run: Lines, first: int, end: int, beat: int) -> int | None:
     return shortest
 
 
-def statement_starts(run: Lines, first: int, last: int) -> set[int]:
-    """Lines on which the top-level statements of a parsable run start."""
+def between_statements(run: Lines, first: int, last: int) -> set[int]:
+    """Lines of a parsable run on which a top-level statement starts, or none is under way."""
     tree = parse("\n".join(run.lines[first : last + 1]))
-    numbers = [first_line(node) for node in tree.body] if tree else []
-    return {bisect_right(run.starts, run.starts[first] + number - 1) - 1 for number in numbers}
+    lines = set(range(first, last + 1))
+    for node in tree.body if tree else []:
+        start, end = (
+            bisect_right(run.starts, run.starts[first] + number - 1) - 1
+            for number in (first_line(node), node.end_lineno)
+        )
+        lines.difference_update(range(start + 1, end + 1))
+    return lines
