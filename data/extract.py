@@ -208,14 +208,13 @@ def source_bytes(lines: list[bytes], node: ast.stmt, first: int) -> bytes:
 
 def evalplus_sanitize(text: str, entry_point: str) -> str:
     """EvalPlus's `sanitize(text, entrypoint)`: imports, then the first definition of each reachable name."""
-    code = longest_program(text)
+    found = code = longest_program(text)
     tree = parse(code)
-    if (
-        tree is None and "\n" not in code
-    ):  # one line that is no program: tree-sitter overlooks its indentation
-        code, tree = code.strip(" \t"), parse(code.strip(" \t"))
+    if tree is None and "\n" not in code:  # one line, no program: tree-sitter overlooks its indentation
+        code = code.strip(" \t")
+        tree = parse(code)
     kept = "" if tree is None else evalplus_definitions(code, tree, entry_point).strip()
-    return kept or longest_program(text)
+    return kept or found
 
 
 def evalplus_definitions(code: str, tree: ast.Module, entry_point: str) -> str:
@@ -328,13 +327,13 @@ class Lines:
             return last, False
 
 
-def longest_program(text: str, effort: int = 30) -> str:
+def longest_program(text: str, effort: int = 20) -> str:
     """The first run of two or more lines that parses and has most non-blank lines; else line one.
 
     A failed parse names a line, and no run from the same start that reaches that line can parse: so one
     start needs few parses, growing from a small window. Starts that cannot beat the best run, that are
-    indented, or that lie between the statements of a run already seen, need none. Beyond `effort` parsed lines per line
-    of text (nested unfinished brackets, say) the best run so far is taken.
+    indented, or that lie between the statements of a run already seen, need none. Beyond `effort` parsed
+    lines per line of text (nested unfinished brackets, say) the best run so far is taken.
     """
     run = Lines(text, effort)
     end = len(run.lines) - 1
