@@ -1,0 +1,158 @@
+"""Run untrusted programs against tests: `execute` for one, `judge` for many, a command for a file of them.
+
+Tests and program never share a process: the tests run in a judge, which asks the program's process for answers and
+sees only plain data (data/sandbox/). What surrounds the program's process is `SandboxConfig.layers`; what of it works
+on this machine, `sandbox_report` says in one line.
+
+A program is a dict: `prompt` and `completion`, joined to the program's text; `test`, text that defines
+`check(candidate)` or just asserts; `entry_point`, the name under which the tests know the candidate (may be empty).
+Optional: `context`, trusted text whose definitions the tests may use (default: the prompt), and `data`, a plain value
+that the tests find as `__judge__.data` (data/sandbox/judge.py, `Report`).
+
+Not protected against: kernel exploits, side channels (time, load, caches), and a test that passes wrong answers.
+"""
+
+import atexit
+import os
+from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import dataclass
+
+from data.sandbox.codec import Encoder
+from data.sandbox.config import SandboxConfig
+from data.sandbox.pool import Task, Zygote, run_tasks
+from data.sandbox.prepare import BrokenTest, compile_test, failed_test, test_text
+from data.types import ExecutionResult, Verdict
+
+__all__ = ["ExecutionResult", "Job", "SandboxConfig", "Verdict", "execute", "judge"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A program with the key its result comes back under. `timeout` 0: the sandbox's `seconds`."""
+
+    key: Hashable
+    program: dict
+    timeout: float = 0.0
+
+
+ZYGOTES: dict[tuple, Zygote] = {}
+
+
+def execute(program: dict, timeout: float = 3.0, config: SandboxConfig | None = None) -> ExecutionResult:
+    """Judge one program. `timeout` is CPU seconds; the wall cap is three times that plus one second."""
+    ((_, result),) = judge([Job(None, program, timeout)], config or SandboxConfig(workers=1))
+    return result
+
+
+def judge(
+    jobs: Iterable[Job], config: SandboxConfig | None = None
+) -> Iterator[tuple[Hashable, ExecutionResult]]:
+    """(key, result) of each job as it finishes, in no fixed order. Jobs are drawn from `jobs` as workers get free."""
+    config = config or SandboxConfig()
+    broken: list[tuple[Hashable, ExecutionResult]] = []
+    programs: dict[Hashable, dict] = {}
+
+    def tasks() -> Iterator[Task]:
+        for number, job in enumerate(jobs):
+            try:
+                task = make_task(number, job, config)
+            except BrokenTest as error:
+                broken.append(
+                    (job.key, ExecutionResult(verdict=Verdict.INTERNAL_ERROR, detail=str(error)[:300]))
+                )
+                continue
+            programs[number] = job
+            yield task
+
+    for number, raw in run_tasks(tasks(), zygote_for(config), config.workers or core_count()):
+        yield from broken
+        broken.clear()
+        job = programs.pop(number)
+        yield job.key, as_result(raw, job.program)
+    yield from broken
+
+
+def make_task(number: int, job: Job, config: SandboxConfig) -> Task:
+    program = job.program
+    missing = [name for name in ("prompt", "completion", "test", "entry_point") if name not in program]
+    if missing:
+        raise ValueError(
+            f"program of job {job.key!r}: no {', '.join(missing)}; found the keys {', '.join(sorted(program))}"
+        )
+    code, asserts = compile_test(test_text(program["test"]))
+    prompt = program["prompt"]
+    return Task(
+        key=number,
+        job={
+            "program": prompt + program["completion"],
+            "seconds": float(job.timeout or config.seconds),
+            "judge_seconds": config.judge_seconds,
+            "memory_mb": config.memory_mb,
+            "output_mb": config.output_mb,
+            "files": config.files,
+            "seed": config.seed,
+        },
+        tests={
+            "entry_point": program["entry_point"],
+            "context": program.get("context", prompt),
+            "asserts": asserts,
+        },
+        attachments=(code, encode_data(program.get("data"))),
+    )
+
+
+def encode_data(data: object) -> bytes:
+    """A plain value for the judge; bytes are taken as already encoded."""
+    if data is None:
+        return b""
+    encoder = Encoder(refuse_foreign)
+    encoder.encode(data)
+    return b"".join(encoder.parts)
+
+
+def refuse_foreign(value: object) -> bytes:
+    raise ValueError(f"program['data'] holds a {type(value).__name__}; plain data expected")
+
+
+def as_result(raw: dict, program: dict) -> ExecutionResult:
+    """The judge's report as a record; says which test failed."""
+    verdict = Verdict(raw["verdict"])
+    passed, total = raw.get("tests_passed", 0), raw.get("tests_total", 0)
+    detail = raw.get("detail", "")
+    if raw.get("line"):
+        index, text = failed_test(test_text(program["test"]), raw["line"])
+        if not total:
+            passed = index
+        if verdict is Verdict.WRONG_ANSWER:
+            detail = f"test {passed + 1}: {text}" + (f" ({detail})" if detail else "")
+    return ExecutionResult(
+        verdict=verdict,
+        kind=raw.get("kind", ""),
+        detail=detail[:300],
+        cpu=raw.get("cpu", 0.0),
+        wall=raw.get("wall", 0.0),
+        max_rss=raw.get("max_rss", 0),
+        tests_passed=passed,
+        tests_total=total,
+        mode=raw.get("mode", "split"),
+    )
+
+
+def zygote_for(config: SandboxConfig) -> Zygote:
+    """The warm process for this kind of sandbox; one per process and kind, closed at exit."""
+    key = (os.getpid(), tuple(config.layers), config.scratch_mb, config.processes)
+    if key not in ZYGOTES:
+        options = {"layers": config.layers, "scratch_mb": config.scratch_mb, "processes": config.processes}
+        ZYGOTES[key] = Zygote(options)
+    return ZYGOTES[key]
+
+
+def core_count() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@atexit.register
+def close_zygotes() -> None:
+    for zygote in ZYGOTES.values():
+        zygote.close()
+    ZYGOTES.clear()

@@ -1,0 +1,102 @@
+"""How long a program has run: its CPU time, and how long it sat still. The judge asks; nothing runs in the program.
+
+A limit on the wall clock would punish programs for a busy machine. CPU time does not count the wait for a core.
+A program that sleeps uses no CPU time, so time in which none of its threads could run counts as well.
+"""
+
+import contextlib
+import os
+import time
+
+WALL_FACTOR, WALL_EXTRA = 3.0, 1.0
+HARD_FACTOR, HARD_EXTRA = 10.0, 10.0
+LONGEST_WAIT = 0.05
+DEMOTE_AFTER = 0.1  # seconds of CPU after which a program gives way to others
+SLEEPING = frozenset("SDTtZX")
+
+
+class Clock:
+    """Time of one process since its start; `expired` says which limit is over."""
+
+    def __init__(self, pid: int, seconds: float, proc: str = "/proc") -> None:
+        self.pid, self.seconds = pid, seconds
+        self.cpu_clock = (~pid << 3) | 2  # Linux: the CPU-time clock of another process
+        self.proc = f"{proc}/{pid}"
+        self.started = time.monotonic()
+        self.idle = 0.0
+        self.base = 0.0  # CPU and idle time before the limit of the current call
+        self.call_limit = 0.0
+        self.sampled = self.started
+        self.sampled_cpu = 0.0
+        self.demoted = False
+        self.wait = 0.002
+
+    def cpu(self) -> float:
+        try:
+            return time.clock_gettime(self.cpu_clock)
+        except OSError:
+            return self.sampled_cpu
+
+    def begin_wait(self) -> None:
+        """The judge starts to wait for the program: only from here on can it be idle."""
+        self.sampled, self.sampled_cpu = time.monotonic(), self.cpu()
+        self.wait = 0.002
+
+    def next_wait(self) -> float:
+        """Seconds until the next look: short at first, never longer than what is left could last."""
+        self.wait = min(self.wait * 2, LONGEST_WAIT)
+        left = self.seconds - self.sampled_cpu - self.idle
+        return max(0.001, min(self.wait, left + 0.001))
+
+    def limit_call(self, seconds: float) -> None:
+        """A limit for the next calls, each counted from its own start; 0 lifts it."""
+        self.call_limit = seconds
+
+    def begin_call(self) -> None:
+        self.base = self.cpu() + self.idle
+
+    def expired(self) -> str:
+        """The limit that is over, or an empty string."""
+        now, cpu = time.monotonic(), self.cpu()
+        passed, used = now - self.sampled, cpu - self.sampled_cpu
+        if used < 0.1 * passed and self.is_asleep():
+            self.idle += passed - used
+        self.sampled, self.sampled_cpu = now, cpu
+        if cpu + self.idle >= self.seconds:
+            return self.reason(cpu, self.seconds)
+        if self.call_limit and cpu + self.idle - self.base >= self.call_limit:
+            return self.reason(cpu, self.call_limit) + " in one call"
+        wall = now - self.started
+        if wall > WALL_FACTOR * self.seconds + WALL_EXTRA and (
+            wall - self.starved() > WALL_FACTOR * self.seconds + WALL_EXTRA
+            or wall > HARD_FACTOR * self.seconds + HARD_EXTRA
+        ):
+            return f"{wall:.1f} s on the wall clock"
+        if not self.demoted and cpu > DEMOTE_AFTER:
+            self.demoted = True
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, self.pid, 10)
+        return ""
+
+    def reason(self, cpu: float, limit: float) -> str:
+        return f"{cpu:.2f} s of CPU time and {self.idle:.2f} s idle, limit {limit:g} s"
+
+    def is_asleep(self) -> bool:
+        """No thread of the process is running or ready to run."""
+        try:
+            for thread in os.listdir(f"{self.proc}/task"):
+                with open(f"{self.proc}/task/{thread}/stat", "rb") as file:
+                    text = file.read()
+                if text[text.rindex(b")") + 2 :][:1].decode() not in SLEEPING:
+                    return False
+            return True
+        except OSError:
+            return True  # no view of the process: time without CPU use counts as idle
+
+    def starved(self) -> float:
+        """Seconds the main thread was ready but had no core."""
+        try:
+            with open(f"{self.proc}/schedstat") as file:
+                return int(file.read().split()[1]) / 1e9
+        except (OSError, IndexError, ValueError):
+            return 0.0

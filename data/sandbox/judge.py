@@ -1,0 +1,458 @@
+"""The trusted side of one program: runs the tests, asks the program's process for answers, gives the verdict.
+
+One process per program, forked by the worker. It reads the program from the host, forks the program's process, and
+only then reads the tests. A verdict comes only from what happened here: `passed` means that the test code ran to
+its end in this process while the program's process was alive and within its limits.
+"""
+
+import builtins
+import contextlib
+import errno
+import importlib
+import io
+import marshal
+import os
+import resource
+import select
+import signal
+import socket
+import struct
+import sys
+import tempfile
+import time
+import traceback
+import types
+from collections.abc import Callable
+
+from data.sandbox import kernel, wire
+from data.sandbox.clock import Clock
+from data.sandbox.codec import MAX_BYTES, CodecError, Decoder, numpy
+from data.sandbox.isolation import Isolation
+from data.sandbox.peer import Peer, Stopped, step
+from data.sandbox.program import REFUSED, run_program, seed_random
+
+LENGTH = struct.Struct("<I")
+TEST_FILE = "<test>"
+MAX_FRAME = MAX_BYTES + (1 << 20)
+ALIASES = {"np": "numpy"}  # names a test may use without an import, besides the modules' own
+JUDGE_MEMORY_FACTOR = 2
+
+
+class Outcome(Exception):
+    """A verdict, thrown to the end of the judge."""
+
+    def __init__(self, verdict: str, kind: str = "", detail: str = "") -> None:
+        super().__init__(verdict, kind, detail)
+        self.verdict, self.kind, self.detail = verdict, kind, detail
+
+
+def judge_one(control: socket.socket, isolation: Isolation) -> None:
+    """One program from its arrival to its verdict on `control`."""
+    started = time.monotonic()
+    isolation.enter_judge()
+    job, _ = wire.read_message(control)
+    ours, theirs = socket.socketpair()
+    output = open_output()
+    pid = os.fork()
+    if pid == 0:
+        ours.close()
+        control.close()
+        run_program(theirs, output, job, isolation)
+    theirs.close()
+    session = Session(ours, pid, output, job)
+    outcome = Outcome("internal_error", "", "")
+    try:
+        tests, attachments = wire.read_message(control)  # from here on this process knows the tests
+        limit_judge(job)
+        outcome = Trial(session, tests, attachments).outcome()
+    except Exception as error:
+        outcome = Outcome("internal_error", type(error).__name__, short_traceback(error))
+    finally:
+        report = session.close()
+    report |= {
+        "verdict": outcome.verdict,
+        "kind": printable(outcome.kind, 80),
+        "detail": printable(outcome.detail, 300),
+        "wall": round(time.monotonic() - started, 6),
+    }
+    wire.send_message(control, {"result": report | session.counts})
+
+
+def open_output() -> int:
+    """A file in memory for what the program prints: capped by RLIMIT_FSIZE, read only by us, nobody waits for it."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("output")
+    descriptor, path = tempfile.mkstemp()
+    os.unlink(path)
+    return descriptor
+
+
+def limit_judge(job: dict) -> None:
+    """The tests may not run for ever either, whatever the program's answers make them do."""
+    seconds = int(job["judge_seconds"]) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    with contextlib.suppress(OSError, ValueError):
+        size = JUDGE_MEMORY_FACTOR * job["memory_mb"] << 20
+        resource.setrlimit(resource.RLIMIT_AS, (size, size))
+
+
+def printable(text: str, length: int) -> str:
+    return "".join(c if c.isprintable() else "?" for c in str(text)[: 2 * length])[:length]
+
+
+def short_traceback(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)[-3:]
+    where = " < ".join(f"{os.path.basename(f.filename)}:{f.lineno}" for f in reversed(frames))
+    return f"{type(error).__name__}: {error} at {where}"
+
+
+class Session:
+    """The program's process as the judge sees it: a channel, a clock, an end."""
+
+    def __init__(self, channel: socket.socket, pid: int, output: int, job: dict) -> None:
+        self.channel, self.pid, self.output, self.job = channel, pid, output, job
+        channel.setblocking(False)
+        self.clock = Clock(pid, job["seconds"])
+        self.poll = select.poll()
+        self.poll.register(channel, select.POLLIN)
+        self.pidfd = open_pidfd(pid)
+        if self.pidfd is not None:
+            self.poll.register(self.pidfd, select.POLLIN)
+        self.failure: Outcome | None = None  # why the program is over, once it is
+        self.status: tuple | None = None  # (wait status, resource use)
+        self.tests_running = False
+        self.counts = {"tests_passed": 0, "tests_total": 0}
+        self.peer = Peer(self.send, self.receive, operate_on_tests)
+        self.peer.objects.append(None)
+        self.peer.request = self.ask  # remote objects ask through the checks above all
+
+    def request(self, operation: str, *operands: object) -> object:
+        return self.ask(operation, 0, *operands)
+
+    def ask(self, operation: str, number: int, *operands: object) -> object:
+        """Ask the program; anything wrong with the answer is the program's fault and its end."""
+        if self.failure:
+            raise Stopped
+        try:
+            return Peer.request(self.peer, operation, number, *operands)
+        except CodecError as error:
+            self.fail(Outcome("runtime_error", "ProtocolError", str(error)))
+        except MemoryError as error:
+            if any(error is raised for raised in self.peer.raised):
+                raise
+            self.fail(Outcome("out_of_memory", "MemoryError", "an answer too large for the judge"))
+
+    def fail(self, outcome: Outcome) -> None:
+        self.failure = self.failure or outcome
+        raise Stopped
+
+    def send(self, payload: bytes) -> None:
+        if self.failure:
+            raise Stopped
+        self.clock.begin_call()
+        data = memoryview(LENGTH.pack(len(payload)) + payload)
+        while data:
+            try:
+                data = data[self.channel.send(data) :]
+            except BlockingIOError:
+                self.wait_until_ready(select.POLLOUT)
+            except OSError:
+                self.died()
+
+    def receive(self) -> bytes:
+        if self.failure:
+            raise Stopped
+        self.clock.begin_wait()
+        (size,) = LENGTH.unpack(self.read(4))
+        if size > MAX_FRAME or size == 0:
+            raise CodecError(f"a message of {size} bytes; {MAX_FRAME} is the limit")
+        return self.read(size)
+
+    def read(self, size: int) -> bytes:
+        parts, missing = [], size
+        while missing:
+            try:
+                part = self.channel.recv(min(missing, 1 << 20))
+            except BlockingIOError:
+                self.wait_until_ready(select.POLLIN)
+                continue
+            except OSError:
+                part = b""
+            if not part:
+                self.died()
+            parts.append(part)
+            missing -= len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def wait_until_ready(self, event: int) -> None:
+        """Return when the channel is ready; stop when the program is over by death or by time."""
+        self.poll.modify(self.channel, event)
+        while True:
+            ready = dict(self.poll.poll(1000 * self.clock.next_wait()))
+            if ready.get(self.channel.fileno()):
+                return
+            if self.pidfd in ready or (self.pidfd is None and self.has_exited()):
+                self.died()
+            reason = self.clock.expired()
+            if reason:
+                self.fail(Outcome("timeout", "", reason))
+
+    def has_exited(self) -> bool:
+        pid, status, use = os.wait4(self.pid, os.WNOHANG)
+        if pid:
+            self.status = (status, use)
+        return bool(pid)
+
+    def died(self) -> None:
+        """The program's process has ended or closed the channel, and the tests had not."""
+        end = time.monotonic() + 0.2
+        while self.status is None and not self.has_exited():
+            if time.monotonic() > end:
+                self.fail(Outcome("runtime_error", "ProtocolError", "the program closed its channel"))
+            time.sleep(0.001)
+        status, use = self.status
+        if os.WIFEXITED(status):
+            code = os.WEXITSTATUS(status)
+            if code == REFUSED and not self.tests_running:
+                text = self.output_text()
+                if text:
+                    self.fail(Outcome("internal_error", "", f"could not isolate the program: {text}"))
+            self.fail(
+                Outcome(
+                    "runtime_error", "EarlyExit", f"the process ended (exit code {code}) before the tests"
+                )
+            )
+        number = os.WTERMSIG(status)
+        if number == signal.SIGXCPU:
+            self.fail(Outcome("timeout", "", "CPU limit of the kernel"))
+        near = 0.9 * (self.job["memory_mb"] << 20)
+        if number == signal.SIGKILL and rss_bytes(use) > near:
+            self.fail(Outcome("out_of_memory", "", "killed near the memory limit"))
+        with contextlib.suppress(ValueError):
+            self.fail(Outcome("killed", signal.Signals(number).name, f"died by signal {number}"))
+        self.fail(Outcome("killed", f"signal {number}", ""))
+
+    def output_text(self) -> str:
+        return os.pread(self.output, 500, 0).decode("utf-8", "replace")
+
+    def output_is_full(self) -> bool:
+        return os.fstat(self.output).st_size >= self.job["output_mb"] << 20
+
+    def close(self) -> dict:
+        """Kill the program's process and its group, and account for it."""
+        cpu = self.clock.cpu()
+        if self.status is None:
+            for kill in (os.killpg, os.kill):
+                with contextlib.suppress(OSError):
+                    kill(self.pid, signal.SIGKILL)
+            _, status, use = os.wait4(self.pid, 0)
+            self.status = (status, use)
+        use = self.status[1]
+        cpu = max(cpu, use.ru_utime + use.ru_stime)
+        return {"cpu": round(cpu, 6), "max_rss": rss_bytes(use), "mode": "split"}
+
+
+def rss_bytes(use: resource.struct_rusage) -> int:
+    return use.ru_maxrss * (1024 if kernel.LINUX else 1)
+
+
+def open_pidfd(pid: int) -> int | None:
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError) as error:
+        if getattr(error, "errno", 0) in (0, errno.ENOSYS, errno.EPERM):
+            return None
+        raise
+
+
+def operate_on_tests(value: object, operation: str, operands: tuple) -> object:
+    """What a program may do with an object the tests gave it: call it, advance it, and, for instances of the
+    tests' own classes, use public attributes. Nothing that leads to a frame, a module or a dictionary of ours."""
+    if operation == "call" and callable(value):
+        arguments, keywords = operands
+        return value(*arguments, **keywords)
+    if operation == "next" and hasattr(type(value), "__next__"):
+        return step(next, value)
+    if operation == "send" and isinstance(value, types.GeneratorType):
+        return step(value.send, *operands)
+    if operation == "iter" and hasattr(type(value), "__iter__"):
+        return iter(value)
+    if operation == "close" and isinstance(value, types.GeneratorType):
+        return value.close()
+    if operation in ("getattr", "setattr") and type(operands[0]) is str and not operands[0].startswith("_"):
+        if type(value).__module__ == "test" or isinstance(value, io.IOBase):
+            return getattr(value, *operands) if operation == "getattr" else setattr(value, *operands)
+        raise AttributeError(operands[0])
+    if type(value).__module__ == "test":
+        if operation in ("len", "str", "repr", "bool"):
+            return {"len": len, "str": str, "repr": repr, "bool": bool}[operation](value)
+        if operation == "getitem":
+            return value[operands[0]]
+        if operation == "setitem":
+            value[operands[0]] = operands[1]
+            return None
+        if operation == "contains":
+            return operands[0] in value
+    raise TypeError(f"{operation} is not possible on this object")
+
+
+class TestNames(dict):
+    """Builtins of the test code; a name found nowhere is looked for where in-process tests would have found it."""
+
+    def __init__(self, find: Callable[[str], object]) -> None:
+        super().__init__(vars(builtins))
+        self.find = find
+
+    def __missing__(self, name: str) -> object:
+        return self.find(name)
+
+
+class Report:
+    """What generated tests may call under the name `__judge__`: counting, a limit for each call, large data.
+
+    passed() counts one test; total(n) announces how many there are; limit_call(seconds) limits each following
+    call of the program on its own (0: no limit); fail(text) ends the tests with `wrong_answer`; `data` is the
+    program's `data` entry as sent by the host.
+    """
+
+    def __init__(self, session: Session, data: object) -> None:
+        counts, clock = session.counts, session.clock
+
+        def passed() -> None:
+            counts["tests_passed"] += 1
+
+        def total(number: int) -> None:
+            counts["tests_total"] = number
+
+        def fail(detail: str = "") -> None:
+            raise AssertionError(detail)
+
+        self.passed, self.total, self.fail, self.limit_call = passed, total, fail, clock.limit_call
+        self.data = data
+
+
+class Trial:
+    """The tests against one session."""
+
+    def __init__(self, session: Session, tests: dict, attachments: list) -> None:
+        self.session, self.tests = session, tests
+        self.code, data = attachments
+        self.data = Decoder(bytes(data), lambda decoder: None).decode() if len(data) else None
+        self.context: dict | None = None
+        if session.job["seed"] >= 0:
+            seed_random(session.job["seed"])
+
+    def outcome(self) -> Outcome:
+        """Compile, execute, test. The program's failure, if there is one, outranks whatever the tests made of it."""
+        session = self.session
+        try:
+            found = self.stages()
+        except Stopped:
+            found = None
+        if session.failure is not None:
+            found = session.failure
+        if found.verdict not in ("passed", "internal_error", "timeout") and session.output_is_full():
+            return Outcome("output_limit", found.kind, f"more than {session.job['output_mb']} MiB written")
+        return found
+
+    def stages(self) -> Outcome:
+        session = self.session
+        try:
+            session.request("compile")
+        except Exception as error:
+            return Outcome("syntax_error", kind_of_error(error), str(error))
+        try:
+            session.request("execute")
+            entry = self.tests["entry_point"]
+            candidate = session.request("lookup", entry) if entry else None
+        except Stopped:
+            raise
+        except BaseException as error:
+            return program_error(error)
+        session.tests_running = True
+        return self.run_tests(entry, candidate)
+
+    def run_tests(self, entry: str, candidate: object) -> Outcome:
+        namespace = {
+            "__name__": "test",
+            "__builtins__": TestNames(self.find),
+            "__judge__": Report(self.session, self.data),
+        }
+        if entry:
+            namespace |= {"candidate": candidate, entry: candidate}
+        sys.modules["test"] = types.ModuleType("test")
+        try:
+            exec(marshal.loads(self.code), namespace)
+            check = namespace.get("check")
+            if callable(check) and check is not candidate:
+                check(candidate)
+        except Stopped:
+            raise
+        except BaseException as error:
+            return self.judged(error)
+        counts = self.session.counts
+        if not counts["tests_total"]:
+            counts["tests_total"] = self.tests["asserts"]
+            counts["tests_passed"] = self.tests["asserts"]
+        return Outcome("passed")
+
+    def judged(self, error: BaseException) -> Outcome:
+        """The tests ended with an exception: the program's own, or the tests' opinion of an answer."""
+        lines = [
+            frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == TEST_FILE
+        ]
+        line = lines[-1] if lines else 0
+        self.session.counts["line"] = line
+        if any(error is raised for raised in self.session.peer.raised):
+            return program_error(error)
+        if isinstance(error, MemoryError):
+            return Outcome("out_of_memory", "MemoryError", "in the tests")
+        kind = type(error).__name__
+        try:
+            message = str(error)
+        except BaseException:
+            message = ""
+        return Outcome("wrong_answer", "" if isinstance(error, AssertionError) else kind, message)
+
+    def find(self, name: str) -> object:
+        """A name the test code uses and nobody defined: from the prompt, the standard library, the program."""
+        if name.startswith("__"):
+            raise KeyError(name)
+        context = self.run_context()
+        if name in context:
+            return context[name]
+        module = ALIASES.get(name, name)
+        if module in sys.stdlib_module_names or (module == "numpy" and numpy is not None):
+            with contextlib.suppress(ImportError):
+                return importlib.import_module(module)
+        try:
+            return self.session.request("lookup", name)
+        except NameError:
+            raise KeyError(name) from None
+
+    def run_context(self) -> dict:
+        """The prompt, executed here: helpers that tests take from it must be the true ones."""
+        if self.context is None:
+            self.context = {}
+            text, entry = self.tests["context"], self.tests["entry_point"]
+            for source in (text, text + "\n    pass\n"):
+                try:
+                    namespace = {"__name__": "prompt"}
+                    exec(compile(source, "<prompt>", "exec", dont_inherit=True), namespace)
+                except Exception:
+                    continue
+                self.context = {k: v for k, v in namespace.items() if k != entry and not k.startswith("__")}
+                break
+        return self.context
+
+
+def kind_of_error(error: BaseException) -> str:
+    kind = getattr(error, "sandbox_kind", None)
+    return kind if type(kind) is str else type(error).__name__
+
+
+def program_error(error: BaseException) -> Outcome:
+    kind = kind_of_error(error)
+    if isinstance(error, MemoryError):
+        return Outcome("out_of_memory", kind, str(error))
+    return Outcome("runtime_error", kind, str(error))

@@ -1,0 +1,55 @@
+"""Resource limits of the program's process, and its place in the process tree."""
+
+import contextlib
+import fcntl
+import os
+import resource
+
+from data.sandbox import kernel
+
+SYS_CLOSE_RANGE = 436
+CHANNEL_NUMBER = 900  # the protocol's descriptor: above RLIMIT_NOFILE, so no loop over descriptors meets it
+STACK_BYTES = 64 << 20
+
+
+def limit(kind: int, value: int) -> None:
+    """Lower a limit, soft and hard; never raise the hard one."""
+    _, hard = resource.getrlimit(kind)
+    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(kind, (value, value))
+
+
+def limit_program(seconds: float, memory_mb: int, output_mb: int, files: int, processes: int | None) -> None:
+    """All limits of one program; `processes` None leaves threads and processes to the other layers."""
+    limit(resource.RLIMIT_CPU, int(seconds) + 3)  # the backstop; the judge's clock is the limit
+    limit(resource.RLIMIT_FSIZE, output_mb << 20)
+    limit(resource.RLIMIT_CORE, 0)
+    limit(resource.RLIMIT_NOFILE, files)
+    limit(resource.RLIMIT_STACK, STACK_BYTES)
+    with contextlib.suppress(OSError, ValueError):
+        limit(resource.RLIMIT_MEMLOCK, 0)
+        limit(resource.RLIMIT_MSGQUEUE, 0)
+    with contextlib.suppress(OSError, ValueError):  # macOS refuses, and does not enforce it
+        limit(resource.RLIMIT_AS, memory_mb << 20)
+    if processes is not None:
+        limit(resource.RLIMIT_NPROC, processes)
+
+
+def keep_only(channel: int, output: int) -> int:
+    """stdin empty, stdout and stderr to `output`, the channel; close the rest. Returns the channel's new number."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    high = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    channel = fcntl.fcntl(channel, fcntl.F_DUPFD, min(CHANNEL_NUMBER, high - 1))
+    close_range(3, channel - 1)
+    close_range(channel + 1, max(high, 1 << 16))
+    return channel
+
+
+def close_range(first: int, last: int) -> None:
+    try:
+        kernel.syscall(SYS_CLOSE_RANGE, first, last, 0)
+    except OSError:
+        os.closerange(first, last + 1)

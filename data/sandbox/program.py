@@ -1,0 +1,114 @@
+"""The untrusted side: a process that holds one program and answers requests about it.
+
+Everything here may be read, patched and abused by the program. Nothing here decides anything: the worst a program
+can do is to give wrong answers or none. It was forked before the tests were in the memory of any ancestor.
+"""
+
+import asyncio
+import contextlib
+import gc
+import os
+import random
+import socket
+import struct
+import sys
+import types
+
+from data.sandbox.codec import numpy
+from data.sandbox.isolation import Isolation
+from data.sandbox.peer import OPERATIONS, Peer
+
+MODULE = "solution"  # not "__main__": main guards do not fire, as in the reference harness
+LENGTH = struct.Struct("<I")
+
+
+def run_program(channel: socket.socket, output: int, job: dict, isolation: Isolation) -> None:
+    """Isolate this process, then serve requests until it is killed. Never returns."""
+    try:
+        number = isolation.enter_program(channel.detach(), output, job)
+    except BaseException as error:  # ours, not the program's: the judge reports it as an internal error
+        refuse(error, output)
+    clean_interpreter(job["seed"])
+    Server(number, job["program"]).serve_forever()
+
+
+def refuse(error: BaseException, output: int) -> None:
+    with contextlib.suppress(OSError):
+        os.write(output, f"{type(error).__name__}: {error}".encode("utf-8", "replace")[:500])
+    os._exit(REFUSED)
+
+
+REFUSED = 113
+
+
+def clean_interpreter(seed: int) -> None:
+    """Take away what is ours and no program expects: modules, `__main__`, the frozen random state."""
+    for name in [name for name in sys.modules if name == "data" or name.startswith("data.")]:
+        del sys.modules[name]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    sys.stdout.reconfigure(errors="backslashreplace")
+    if seed >= 0:
+        seed_random(seed)
+    gc.enable()
+
+
+def seed_random(seed: int) -> None:
+    random.seed(seed)
+    if numpy is not None and "numpy.random" in sys.modules:
+        sys.modules["numpy.random"].seed(seed)
+
+
+class Server:
+    """Reads requests and does what they say with the program's objects. Object 0 is the program's module."""
+
+    def __init__(self, channel: int, source: str) -> None:
+        self.channel, self.source = channel, source
+        self.module = types.ModuleType(MODULE)
+        del self.module.__dict__["__doc__"]
+        sys.modules[MODULE] = self.module
+        self.code: types.CodeType | None = None
+        self.peer = Peer(self.send, self.receive, self.operate)
+        self.peer.objects.append(self)
+
+    def serve_forever(self) -> None:
+        while True:
+            payload = self.receive()
+            self.peer.serve(payload)
+
+    def send(self, payload: bytes, write: object = os.write, view: object = memoryview) -> None:
+        data = view(LENGTH.pack(len(payload)) + payload)
+        while data:
+            data = data[write(self.channel, data) :]
+
+    def receive(self, read: object = os.read, leave: object = os._exit) -> bytes:
+        parts, missing = [], 4
+        size = None
+        while missing:
+            part = read(self.channel, min(missing, 1 << 20))
+            if not part:
+                leave(0)
+            parts.append(part)
+            missing -= len(part)
+            if not missing and size is None:
+                size = missing = LENGTH.unpack(b"".join(parts))[0]
+                parts = []
+        return b"".join(parts)
+
+    def operate(self, value: object, operation: str, operands: tuple) -> object:
+        if value is not self:
+            if operation == "call":
+                arguments, keywords = operands
+                return value(*arguments, **keywords)
+            if operation == "run":
+                return asyncio.run(value)
+            return OPERATIONS[operation](value, *operands)
+        if operation == "compile":
+            self.code = compile(self.source, "<program>", "exec", dont_inherit=True)
+            return None
+        if operation == "execute":
+            exec(self.code, self.module.__dict__)
+            return None
+        (name,) = operands  # "lookup"
+        if name not in self.module.__dict__:
+            raise NameError(f"name {name!r} is not defined")
+        return self.module.__dict__[name]

@@ -1,0 +1,91 @@
+"""One worker: a watchdog and, below it, a single-threaded process that forks a judge for each program.
+
+The worker never reads a job: a program it had read would stay in the memory of every later program's process.
+It waits until something arrives, forks a judge which reads it, and cleans up when the judge has gone.
+"""
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import socket
+import traceback
+
+from data.sandbox import kernel, wire
+from data.sandbox.isolation import Isolation
+from data.sandbox.judge import judge_one
+from data.sandbox.reap import kill_all
+
+
+def run_worker(control: socket.socket, folder: str, options: dict) -> None:
+    """The watchdog. Ends, and takes everything below with it, when the host closes `control` or the worker dies."""
+    kernel.die_with_parent()
+    if kernel.LINUX:
+        kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
+    isolation = Isolation(folder)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            serve(control, isolation, options)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                wire.send_message(control, {"broken": traceback.format_exc()[-1000:]})
+        os._exit(0)
+    watch(control, pid)
+    with contextlib.suppress(OSError):
+        os.kill(pid, signal.SIGKILL)
+    kill_all(False)
+    os._exit(0)
+
+
+def watch(control: socket.socket, pid: int) -> None:
+    """Wait for the host to hang up or the worker to end."""
+    poll = select.poll()
+    poll.register(control, 0)  # hang-up is reported whatever is asked for
+    try:
+        poll.register(os.pidfd_open(pid), select.POLLIN)
+        poll.poll()
+    except (AttributeError, OSError):
+        while not poll.poll(200):
+            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                return
+
+
+def serve(control: socket.socket, isolation: Isolation, options: dict) -> None:
+    kernel.die_with_parent()
+    if kernel.LINUX:
+        kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
+    kernel.hide_memory()
+    wire.send_message(control, {"ready": {"active": isolation.active, "missing": isolation.missing}})
+    poll = select.poll()
+    poll.register(control, select.POLLIN)
+    while True:
+        poll.poll()
+        if not control.recv(1, socket.MSG_PEEK):
+            return
+        make_scratch(isolation.scratch)
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                judge_one(control, isolation)
+                status = 0
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    wire.send_message(control, {"broken": traceback.format_exc()[-1000:]})
+            os._exit(status)
+        _, status = os.waitpid(pid, 0)
+        clean = kill_all(isolation.own_pids)
+        if status or not clean:
+            wire.send_message(control, {"lost": status, "clean": clean})
+            return
+        wire.send_message(control, {"done": True})
+
+
+def make_scratch(path: str) -> None:
+    if os.path.isdir(path):
+        if not os.listdir(path):
+            return
+        shutil.rmtree(path)
+    os.mkdir(path, 0o700)

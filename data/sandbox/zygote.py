@@ -1,0 +1,75 @@
+"""The warm process all workers are forked from: modules imported once, one thread, nothing of value in memory.
+
+Started by the host as a fresh interpreter with a clean environment; ends when the host's end of its socket closes.
+"""
+
+import array
+import gc
+import os
+import select
+import signal
+import socket
+import sys
+
+from data.sandbox import wire
+from data.sandbox.worker import run_worker
+
+WARM = (
+    "typing math re collections itertools functools heapq bisect string random datetime copy json hashlib",
+    "operator fractions decimal statistics io unittest threading asyncio dataclasses enum abc contextlib",
+    "inspect traceback numpy numpy.random",
+)
+
+
+def main(number: int, root: str) -> None:
+    control = socket.socket(fileno=number)
+    for name in " ".join(WARM).split():
+        try:
+            __import__(name)
+        except ImportError:
+            if not name.startswith("numpy"):
+                raise
+    sys.path[:] = [path for path in sys.path if path and os.path.abspath(path) != root]
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    wire.send_message(control, {"ready": True, "python": sys.version.split()[0], "numpy": numpy_version()})
+    serve(control)
+
+
+def numpy_version() -> str:
+    return getattr(sys.modules.get("numpy"), "__version__", "")
+
+
+def serve(control: socket.socket) -> None:
+    """Fork a worker for each request: a header, then the worker's own socket as a descriptor."""
+    poll = select.poll()
+    poll.register(control, select.POLLIN)
+    while True:
+        ready = poll.poll(1000)
+        reap()
+        if not ready:
+            continue
+        try:
+            options, _ = wire.read_message(control)
+        except wire.Closed:
+            return
+        _, ancillary, _, _ = control.recvmsg(1, socket.CMSG_SPACE(4))
+        descriptors = array.array("i")
+        for _, _, data in ancillary:
+            descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
+        connection = socket.socket(fileno=descriptors[0])
+        pid = os.fork()
+        if pid == 0:
+            control.close()
+            run_worker(connection, options.pop("folder"), options)
+        connection.close()
+
+
+def reap() -> None:
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
