@@ -1,0 +1,35 @@
+"""Weighted sum of several losses, e.g. MPO (arXiv:2411.10442): 0.8 DPO + 0.2 BCO + 1.0 likelihood.
+
+The parts are losses with their settings bound, as hydra makes them from a list of nodes. Rewards are the
+first part's. Parts that remember something get their own row of `state`.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from losses.types import LossFunction, PairLogps, PreferenceLoss, takes
+
+
+def mixture_loss(
+    policy: PairLogps,
+    reference: PairLogps,
+    *,
+    parts: Sequence[LossFunction],
+    weights: Sequence[float],
+    state: Tensor | None = None,
+) -> PreferenceLoss:
+    """sum_k weights[k] * parts[k](policy, reference), per pair. state [number of remembering parts, 2]."""
+    if not parts or len(parts) != len(weights):
+        raise ValueError(
+            f"mixture has {len(parts)} parts and {len(weights)} weights, expected as many of each"
+        )
+    remembered = iter([None] * len(parts) if state is None else state)
+    outcomes = [
+        part(policy, reference, state=next(remembered)) if takes(part, "state") else part(policy, reference)
+        for part in parts
+    ]
+    states = [outcome.state for outcome in outcomes if outcome.state is not None]
+    losses = sum(weight * outcome.losses for weight, outcome in zip(weights, outcomes, strict=True))
+    return outcomes[0]._replace(losses=losses, state=torch.stack(states) if states else None)

@@ -1,0 +1,46 @@
+"""Weighted preference optimisation: Zhou et al. 2024 (arXiv:2406.11827), eq. 2 and its "sampled alignment".
+
+Changes against any pairwise loss: the value of a pair is multiplied by how likely the policy itself is to
+produce it,
+
+    w = min(1, exp(log w(chosen) + log w(rejected))),   without gradient
+    log w(y) = mean over tokens of [log pi(y_t) - log sum_v pi(v)^2]
+
+A token's term is 0 under a uniform or a certain distribution. The released code clamps w at 1, TRL does
+not. log sum_v pi^2 comes from distribution.token_statistics, so the program must compute it (it is not in
+the cache). Not for losses that couple pairs by sorting (aot.py).
+"""
+
+import torch
+from torch import Tensor
+
+from losses.types import LossFunction, PairLogps, PreferenceLoss
+
+
+def log_weights(logps: Tensor, log_collision: Tensor, row: Tensor, completion_lengths: Tensor) -> Tensor:
+    """log w(chosen) + log w(rejected), [B], from N completion tokens of B pairs.
+
+    logps, log_collision [N]: log pi(y_t) and log sum_v pi(v)^2. row [N]: 0..B-1 chosen, B..2B-1 rejected.
+    completion_lengths [2B]: tokens of each.
+    """
+    sums = torch.zeros_like(completion_lengths).index_add(0, row, (logps - log_collision).detach())
+    chosen, rejected = (sums / completion_lengths).chunk(2)
+    return chosen + rejected
+
+
+def wpo_loss(
+    policy: PairLogps,
+    reference: PairLogps,
+    *,
+    loss: LossFunction,
+    clamp: bool = True,
+    log_weight: Tensor | None = None,
+) -> PreferenceLoss:
+    """loss: the pairwise loss to be weighted, its settings bound. log_weight [B]: see log_weights."""
+    if log_weight is None:
+        raise ValueError(
+            "WPO needs log_weight [B], found None: see losses.distribution.token_statistics and log_weights"
+        )
+    weight = log_weight.detach().exp()
+    weighted = loss(policy, reference)
+    return weighted._replace(losses=weighted.losses * (weight.clamp(max=1) if clamp else weight))

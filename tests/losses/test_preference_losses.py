@@ -1,0 +1,237 @@
+"""What every conf/loss file must satisfy: values and gradients at the reference, derivatives, extremes."""
+
+import math
+from functools import partial
+from pathlib import Path
+
+import hydra
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from losses.dpo import dpo_loss
+from losses.types import PairLogps, needs_whole_batch, takes
+
+FILES = {path.stem: path for path in Path("conf/loss").glob("*.yaml")}
+NAMES = sorted(FILES)
+LOG2 = math.log(2)
+B = 6
+
+
+def load(name, **measured):
+    """The loss of conf/loss/<name>.yaml; measurements it needs beyond log-probs are those of a policy at rest."""
+    loss = hydra.utils.instantiate(OmegaConf.load(FILES[name]))
+    for key in ("log_weight", "chosen_kl", "rejected_kl"):
+        if takes(loss, key):
+            measured.setdefault(key, torch.zeros(B, dtype=torch.float64))
+    return partial(loss, **measured)
+
+
+def logps(seed, dtype=torch.float64, count=B, scale=1.0):
+    """PairLogps of `count` completions of 5 to 30 tokens, about -2 nats per token."""
+    generator = torch.Generator().manual_seed(seed)
+    lengths = [torch.tensor([12, 5, 30, 9, 17, 8][:count]), torch.tensor([7, 6, 25, 14, 17, 20][:count])]
+    noise = torch.randn(2, count, generator=generator, dtype=torch.float64)
+    sums = [-2 * n - 1 + 3 * scale * e for n, e in zip(lengths, noise, strict=True)]
+    return PairLogps(*(s.to(dtype) for s in sums), *(n.to(dtype) for n in lengths))
+
+
+def gradients(loss, policy, reference):
+    """d(sum of losses) / d(chosen, rejected), [B] each."""
+    chosen, rejected = policy.chosen.clone().requires_grad_(), policy.rejected.clone().requires_grad_()
+    losses = loss(policy._replace(chosen=chosen, rejected=rejected), reference).losses
+    return torch.autograd.grad(losses.sum(), (chosen, rejected), allow_unused=True, materialize_grads=True)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_file_names_a_loss_that_runs(name):
+    policy, reference = logps(0), logps(1)
+    policy.chosen.requires_grad_()
+    result = load(name)(policy, reference)
+    assert result.losses.shape == result.chosen_rewards.shape == result.rejected_rewards.shape == (B,)
+    assert result.losses.isfinite().all()
+    assert result.losses.requires_grad
+    assert not result.chosen_rewards.requires_grad
+    assert not result.rejected_rewards.requires_grad
+    assert result.state is None or not result.state.requires_grad
+
+
+def nll(policy):
+    return -policy.chosen / policy.chosen_length
+
+
+def mean_nll(policy):
+    return -policy.chosen / policy.chosen_length.mean()
+
+
+def per_length(policy):
+    return 1 / policy.chosen_length, 1 / policy.rejected_length
+
+
+# Value and gradient (d/d chosen, d/d rejected) where policy = reference: methods' own closed forms.
+AT_REFERENCE = {
+    "dpo": (LOG2, (-0.05, 0.05)),
+    "cdpo": (LOG2, (-0.04, 0.04)),
+    "robust": (LOG2, (-0.05 - 0.1 * 0.125, 0.05 + 0.1 * 0.125)),
+    "ipo": (25.0, lambda p: (-10 / p.chosen_length, 10 / p.rejected_length)),
+    "ipo_sum": (25.0, (-10.0, 10.0)),
+    "hinge": (1.0, (-0.05, 0.05)),
+    "sigmoid_norm": (LOG2, lambda p: (-2.5 / p.chosen_length, 2.5 / p.rejected_length)),
+    "rpo": (lambda p: LOG2 + nll(p), lambda p: (-0.05 - 1 / p.chosen_length, 0.05)),
+    "rpo_token": (lambda p: LOG2 + mean_nll(p), lambda p: (-0.05 - 1 / p.chosen_length.mean(), 0.05)),
+    "dpop": (LOG2, (-0.15, 0.15)),
+    "exo": (-LOG2 - 0.5 * math.log(0.001 * 0.999), lambda p: _exo_slope(p)),
+    "nca": (2 * LOG2, (-0.0025, 0.0025)),
+    "sppo": (5e5, (-1000.0, 1000.0)),
+    "aot": (LOG2, (-0.005, 0.005)),
+    "aot_unpaired": (LOG2, (-0.005, 0.005)),
+    "bco": (2 * LOG2, (-0.005, 0.005)),
+    "apo_zero": (1.0, (-0.025, 0.025)),
+    "apo_down": (1.0, (0.0, 0.025)),
+    "discopop": (0.5 * LOG2 + 0.5, lambda p: _discopop_slope(p)),
+    "kto": (0.5, (-0.0125, 0.0125)),
+    "cal_dpo": (LOG2 + 0.5 / (2 * 1e-6), (-0.5 - 500.0, 0.5 + 500.0)),
+    "forward_kl": (LOG2, (-0.05, 0.05)),
+    "js": (LOG2, (-0.025, 0.025)),
+    "alpha_divergence": (LOG2, (-0.05, 0.05)),
+    "minor_dpo": (LOG2, (-0.05, 0.05)),
+    "tdpo1": (LOG2, (-0.05, 0.05)),
+    "tdpo2": (LOG2, (-0.05, 0.05)),
+    "tis_dpo": (LOG2, (-0.05, 0.05)),
+    "wpo": (LOG2, (-0.005, 0.005)),
+    "sft": (nll, lambda p: (-1 / p.chosen_length, 0 * p.chosen)),
+    "sft_token": (mean_nll, lambda p: (-1 / p.chosen_length.mean(), 0.0)),
+    "mpo": (
+        lambda p: 0.8 * LOG2 + 0.2 * 2 * LOG2 + mean_nll(p),
+        lambda p: (-0.04 - 0.01 - 1 / p.chosen_length.mean(), 0.04 + 0.01),
+    ),
+}
+# Without a reference nothing special happens there; beta_dpo drops pairs; r_dpo counts tokens. See test_identities.
+NO_FIXED_POINT = {"simpo", "cpo", "cpo_simpo", "orpo", "alpha_dpo", "alpha_po", "beta_dpo", "r_dpo"}
+
+
+def _exo_slope(p, beta=0.1, eps=1e-3):
+    """q' = q (1 - q) a'; d/da = q(1-q) [a - log((1-eps)/eps)] at a = 0."""
+    slope = -0.25 * beta * math.log((1 - eps) / eps)
+    return slope, -slope
+
+
+def _discopop_slope(p, beta=0.05, tau=0.05):
+    """g' = 1/(4 tau); d/da = g' (1 - log 2) - (1 - g)/2 - g at a = 0."""
+    slope = beta * ((1 - LOG2) / (4 * tau) - 0.75)
+    return slope, -slope
+
+
+def test_every_file_is_in_the_table():
+    assert set(NAMES) == set(AT_REFERENCE) | NO_FIXED_POINT
+
+
+@pytest.mark.parametrize("name", sorted(AT_REFERENCE))
+def test_value_and_gradient_at_the_reference(name):
+    value, slopes = AT_REFERENCE[name]
+    point = logps(0)
+    value = value(point) if callable(value) else value
+    slopes = slopes(point) if callable(slopes) else slopes
+    losses = load(name)(point, point).losses
+    torch.testing.assert_close(losses, torch.as_tensor(value, dtype=torch.float64).expand(B))
+    for got, want in zip(gradients(load(name), point, point), slopes, strict=True):
+        torch.testing.assert_close(got, torch.as_tensor(want, dtype=torch.float64).expand(B))
+
+
+# Terms without gradient (a running mean, a standardised gap) are fixed here, or the difference would see them.
+DERIVATIVES = {name: {} for name in NAMES} | {"kto": {"kl": torch.tensor(0.3)}, "bco": {"shift": False}}
+for coupled_by_a_stopped_term in ("beta_dpo", "alpha_dpo", "mpo"):
+    del DERIVATIVES[coupled_by_a_stopped_term]
+
+
+@pytest.mark.parametrize("name", sorted(DERIVATIVES))
+def test_gradient_is_the_finite_difference(name):
+    reference = logps(1)
+    loss = load(name, **DERIVATIVES[name])
+
+    def losses(chosen, rejected):
+        return loss(point._replace(chosen=chosen, rejected=rejected), reference).losses
+
+    point = logps(0, scale=0.3)
+    if "sppo" in name or "cal" in name:  # targets of 500 nats: rescale so that differences do not cancel
+        loss = load(name, beta=0.1)
+    inputs = (point.chosen.requires_grad_(), point.rejected.requires_grad_())
+    assert torch.autograd.gradcheck(losses, inputs)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_finite_far_out(name, sign):
+    """Log-ratios of +-1e4 / beta nats, in float32: both the loss and its gradients stay finite."""
+    reference = logps(1, torch.float32)
+    far = sign * 1e4 / load(name).keywords.get("beta", 0.1)
+    policy = reference._replace(
+        chosen=reference.chosen - max(0, -far), rejected=reference.rejected - max(0, far)
+    )
+    assert load(name)(policy, reference).losses.isfinite().all()
+    assert all(gradient.isfinite().all() for gradient in gradients(load(name), policy, reference))
+
+
+@pytest.mark.parametrize(
+    "name", ["dpo", "cdpo", "robust", "ipo", "ipo_sum", "hinge", "sigmoid_norm", "exo", "discopop", "tdpo2"]
+)
+def test_swapping_the_sides_negates_the_margin(name):
+    """A loss of the margin alone cannot tell swapped sides from exchanged policy and reference."""
+    policy, reference = logps(0), logps(1)
+    swapped = [
+        PairLogps(p.rejected, p.chosen, p.rejected_length, p.chosen_length) for p in (policy, reference)
+    ]
+    torch.testing.assert_close(load(name)(*swapped).losses, load(name)(reference, policy).losses)
+
+
+@pytest.mark.parametrize(
+    "name", sorted(set(NAMES) - {"beta_dpo"})
+)  # which pairs it drops is drawn by position
+def test_the_order_of_pairs_does_not_matter(name):
+    policy, reference = logps(0), logps(1)
+    order = torch.tensor([3, 0, 5, 1, 4, 2])
+    shuffled = [PairLogps(*(field[order] for field in p)) for p in (policy, reference)]
+    straight, permuted = load(name)(policy, reference).losses, load(name)(*shuffled).losses
+    torch.testing.assert_close(straight.mean(), permuted.mean())
+    if not name.startswith("aot"):  # its values belong to ranks
+        torch.testing.assert_close(straight[order], permuted)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_loss_that_needs_the_whole_batch_says_so(name):
+    policy, reference = logps(0), logps(1)
+    together = load(name)(policy, reference).losses
+    measured = {
+        key: torch.zeros(1) for key in ("log_weight", "chosen_kl", "rejected_kl") if takes(load(name), key)
+    }
+    alone = torch.cat(
+        [
+            load(name, **measured)(
+                *(PairLogps(*(f[i : i + 1] for f in p)) for p in (policy, reference))
+            ).losses
+            for i in range(B)
+        ]
+    )
+    independent = torch.allclose(alone, together, rtol=1e-9)
+    assert independent == (not needs_whole_batch(load(name)))
+
+
+@pytest.mark.parametrize("name", ["alpha_dpo", "bco", "beta_dpo", "mpo"])
+def test_state_comes_back_the_shape_it_went_in(name):
+    first = load(name)(logps(0), logps(1))
+    second = load(name, state=first.state)(logps(2), logps(3))
+    assert first.state.shape == second.state.shape
+    assert not torch.equal(first.state, second.state)
+
+
+def test_coupling_is_seen_through_wrappers():
+    assert not needs_whole_batch(partial(dpo_loss, beta=0.1))
+    assert needs_whole_batch(load("mpo"))
+    assert not needs_whole_batch(load("cpo_simpo"))
+
+
+@pytest.mark.parametrize("name", ["ipo", "sigmoid_norm", "r_dpo", "simpo", "orpo", "sft"])
+def test_missing_lengths_are_named(name):
+    bare = PairLogps(*logps(0)[:2])
+    with pytest.raises(ValueError, match="chosen_length"):
+        load(name)(bare, bare)
