@@ -2,19 +2,18 @@
 
 The files hold no expected answers. `with_tests` computes them once, with the reference solution in a process
 of its own (data/evalplus_reference.py), keeps them in the cache folder, and writes the tests: one for the
-original inputs ("base"), one for the extra ones; a program passes "plus" when it passes both. Inputs and
-answers travel to the judge inside the test text; the program under test sees one input at a time.
+original inputs ("base"), one for the extra ones; a program passes "plus" when it passes both. The judge gets
+inputs and answers as data beside the test; the program under test sees one input at a time.
 
 JSON has no tuples, sets or complex numbers, so MBPP+ inputs are restored per task (`restored`).
 """
 
-import base64
 import io
+import json
 import os
 import pickle
 import subprocess
 import sys
-import zlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -23,7 +22,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data.evalplus_oracle import NOT_NONE
-from data.jsonl import digest
+from data.execution import encode_data
+from data.jsonl import digest, write_json
 from data.types import Problem
 
 HERE = Path(__file__).parent
@@ -38,6 +38,7 @@ KEYS = (
     "atol",
 )
 PER_INPUT_SECONDS, REFERENCE_FACTOR, PER_TASK_SECONDS = 4.0, 4.0, 60.0  # EvalPlus's repository defaults
+REFERENCE_SECONDS = 600
 SAFE_GLOBALS = {
     ("builtins", name) for name in ("set", "frozenset", "complex", "bytearray", "range", "slice")
 } | {
@@ -156,7 +157,7 @@ class PlainUnpickler(pickle.Unpickler):
 
 
 def with_tests(problems: Iterable[Problem], cache: Path, workers: int = 2) -> list[Problem]:
-    """The same problems with `meta["tests"]` and `meta["seconds"]` (limits), for "base" and "plus" inputs.
+    """The same problems with `meta["tests"]`: base and plus, {test, data, timeout} each; `test` is plus.
 
     Problems that have a test already come back unchanged. Slow on first use: reference solutions are run.
     """
@@ -165,78 +166,66 @@ def with_tests(problems: Iterable[Problem], cache: Path, workers: int = 2) -> li
     if not todo:
         return problems
     with ThreadPoolExecutor(workers) as pool:
-        done = list(
-            tqdm(
-                pool.map(lambda problem: with_test(problem, cache), todo),
-                total=len(todo),
-                desc="reference answers",
-                disable=None,
-            )
-        )
-    ready = {problem.task_id: problem for problem in done}
+        jobs = pool.map(lambda problem: with_test(problem, cache / "expected"), todo)
+        ready = {
+            problem.task_id: problem
+            for problem in tqdm(jobs, total=len(todo), desc="reference answers", disable=None)
+        }
     return [ready.get(problem.task_id, problem) for problem in problems]
 
 
-def with_test(problem: Problem, cache: Path) -> Problem:
-    tests, limits = {}, {}
-    for name, inputs in problem.meta["inputs"].items():
-        expected, seconds = expected_answers(problem, inputs, cache / "expected")
-        tests[name] = test_text(problem, list(zip(inputs, expected, strict=True)))
-        limits[name] = time_limit(seconds)
-    return replace(problem, test=tests["plus"], meta=problem.meta | {"tests": tests, "seconds": limits})
+def with_test(problem: Problem, folder: Path) -> Problem:
+    """The inputs move from `meta` to files of `folder`, to be read when the judge asks for them."""
+    meta = dict(problem.meta)
+    tests = {name: prepared_test(problem, inputs, folder) for name, inputs in meta.pop("inputs").items()}
+    return replace(problem, test=tests["plus"]["test"], meta=meta | {"tests": tests})
 
 
-def time_limit(reference_seconds: list[float]) -> float:
-    """Seconds for all inputs of a task: max(4, 4 x reference) each, 60 together, and one of slack."""
-    each_input = (max(PER_INPUT_SECONDS, REFERENCE_FACTOR * seconds) for seconds in reference_seconds)
-    return min(PER_TASK_SECONDS, sum(each_input)) + 1
-
-
-def expected_answers(problem: Problem, inputs: list, folder: Path) -> tuple[list, list[float]]:
-    """(answers, seconds) of the reference solution, from the cache folder or computed and kept there."""
+def prepared_test(problem: Problem, inputs: list, folder: Path) -> dict:
+    """{test: text, data: file with what the judge gets, timeout: seconds for all of it}, made once."""
     only_not_none = problem.meta["benchmark"] == "mbpp" and problem.entry_point in NOT_NONE
     source = problem.prompt + problem.canonical_solution
     # repr, not JSON: a tuple and a list are different inputs.
-    path = folder / f"{digest(source, problem.entry_point, repr(inputs), only_not_none)}.pickle"
-    if path.exists():
-        content = path.read_bytes()
-    else:
+    name = digest(source, problem.entry_point, repr(inputs), only_not_none)
+    data, limits = folder / f"{name}.cases", folder / f"{name}.json"
+    if not limits.exists():
         job = pickle.dumps((source, problem.entry_point, inputs, only_not_none))
-        content = reference_process(problem.task_id, job)
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    return PlainUnpickler(io.BytesIO(content)).load()
+        answers, seconds = run_reference(problem.task_id, job)
+        seconds = [max(PER_INPUT_SECONDS, REFERENCE_FACTOR * each) for each in seconds]
+        write_bytes(data, encode_data((inputs, answers, seconds)))
+        write_json(limits, {"task_id": problem.task_id, "seconds": sum(seconds)})
+    timeout = min(PER_TASK_SECONDS, json.loads(limits.read_text())["seconds"]) + 1
+    text = (
+        f"# cases {name}\n{(HERE / 'evalplus_oracle.py').read_text(encoding='utf-8')}\n\n"
+        "def check(candidate):\n"
+        f"    check_cases(candidate, __judge__, {problem.meta['benchmark']!r}, {problem.entry_point!r}, "
+        f"{problem.meta['atol']!r})\n"
+    )
+    return {"test": text, "data": data, "timeout": timeout}
 
 
-def reference_process(task_id: str, job: bytes) -> bytes:
-    """Run data/evalplus_reference.py on a job; an error of the reference solution is an error of the file."""
+def run_reference(task_id: str, job: bytes) -> tuple[list, list[float]]:
+    """(answers, seconds) of data/evalplus_reference.py; an error of the reference is an error of the file."""
     try:
         done = subprocess.run(
             [sys.executable, "-I", str(HERE / "evalplus_reference.py")],
             input=job,
             capture_output=True,
-            timeout=600,
+            timeout=REFERENCE_SECONDS,
         )
     except subprocess.TimeoutExpired:
         raise ValueError(
-            f"{task_id}: the reference solution ran for ten minutes; is the problem file right?"
+            f"{task_id}: the reference solution ran for {REFERENCE_SECONDS} s and had no end"
         ) from None
     if done.returncode != 0:
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
         raise ValueError(f"{task_id}: the reference solution fails on the file's inputs: {' '.join(last)}")
-    return done.stdout
+    return PlainUnpickler(io.BytesIO(done.stdout)).load()
 
 
-def test_text(problem: Problem, cases: list) -> str:
-    """A test in HumanEval's form: the oracle's source, the packed cases, `check`."""
-    packed = base64.b64encode(zlib.compress(pickle.dumps(cases))).decode()
-    return (
-        (HERE / "evalplus_oracle.py").read_text(encoding="utf-8")
-        + "\n\nimport base64, pickle, zlib\n\n"
-        + f"CASES = pickle.loads(zlib.decompress(base64.b64decode({packed!r})))\n\n\n"
-        + "def check(candidate):\n"
-        + f"    check_cases(candidate, {problem.meta['benchmark']!r}, {problem.entry_point!r}, CASES, "
-        + f"{problem.meta['atol']!r})\n"
-    )
+def write_bytes(path: Path, content: bytes) -> None:
+    """A whole file or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(content)
+    temporary.replace(path)

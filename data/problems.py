@@ -246,36 +246,20 @@ def tested_function(code: str, tests: list[str], where: str) -> str:
 def program(problem: Problem, text: str, *, whole: bool = False) -> dict:
     """What the judge runs: `prompt + completion` is the program, the test calls `check(entry_point)`.
 
-    With `whole`, `text` is a self-contained program (EvalPlus's `solution`, a chat answer). The test may
-    still use helpers that the prompt defines (HumanEval/32, 38, 50), so those then travel with the test.
+    With `whole`, `text` is a self-contained program (EvalPlus's `solution`, a chat answer). Tests may use
+    helpers that the prompt defines (HumanEval/32, 38, 50): the judge takes them from `context`.
     """
     if not problem.test:
         raise ValueError(
             f"{problem.task_id} has no test yet; data.evalplus.with_tests adds those of the + versions"
         )
-    test = prompt_helpers(problem) + problem.test if whole else problem.test
     return {
         "prompt": "" if whole else problem.prompt,
         "completion": text,
-        "test": test,
+        "test": problem.test,
         "entry_point": problem.entry_point,
+        "context": problem.prompt,
     }
-
-
-def prompt_helpers(problem: Problem) -> str:
-    """Source of the prompt's imports and definitions besides the entry point, if it has such definitions."""
-    try:
-        nodes = ast.parse(problem.prompt).body
-    except SyntaxError:
-        return ""
-    kept = [
-        node
-        for node in nodes
-        if not isinstance(node, ast.Expr) and getattr(node, "name", "") != problem.entry_point
-    ]
-    if not any(isinstance(node, (ast.FunctionDef, ast.ClassDef)) for node in kept):
-        return ""
-    return "".join(f"{ast.get_source_segment(problem.prompt, node)}\n" for node in kept) + "\n"
 
 
 def main(arguments: list[str]) -> int:

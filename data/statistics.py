@@ -215,6 +215,8 @@ def compare(base_rows: Sequence[Mapping], new_rows: Sequence[Mapping]) -> dict:
             "fixed": len(fixed),
             "broken": len(broken),
             "n_problems": len(tasks),
+            "fixed_problems": fixed,
+            "broken_problems": broken,
         }
     if not difference:
         raise ValueError(
