@@ -41,7 +41,7 @@ def completion_ids(tokenizer: Tokenizer, prompt: Messages, answer: Messages, ope
         raise ValueError(
             "the chat template writes the prompt differently when an answer follows "
             f"({opening[at : at + 40]!r} alone, {text[at : at + 40]!r} with the answer), so inference would "
-            "not see the trained prompt; store prompt_ids, chosen_ids and rejected_ids, or change the template"
+            "not see the trained prompt; store prompt_ids, chosen_ids, rejected_ids, or change the template"
         )
     ids = tokenizer.vocabulary.encode(text[len(opening) :], control=True, start=False)
     ends = [n for n, i in enumerate(ids) if i in tokenizer.stop_ids]

@@ -84,10 +84,9 @@ class SentencePieces:
         for part in (self.all_tokens if control else self.plain_tokens).split(text):
             if isinstance(part, int):
                 ids.append(part)
-            elif (start or ids) and self.prefix.wanted(part, at_start=not ids):
-                ids += self.prefixed.encode(part)
             else:
-                ids += self.bare.encode(part)
+                spaced = (start or ids) and self.prefix.wanted(part, at_start=not ids)
+                ids += encode_part(self.prefixed if spaced else self.bare, part)
         return ids
 
     def encode_batch(self, texts: list[str]) -> list[list[int]]:
@@ -99,12 +98,23 @@ class SentencePieces:
 
 def load_model(serialized: bytes, path: Path) -> sentencepiece.SentencePieceProcessor:
     try:
-        return sentencepiece.SentencePieceProcessor(model_proto=serialized)
+        model = sentencepiece.SentencePieceProcessor(
+            model_proto=serialized or b"\0"
+        )  # b"" would load nothing
     except (RuntimeError, OSError):
         raise ValueError(
             f"{path} ({len(serialized)} bytes) is not a sentencepiece model, or only a part of one; "
             "download the file again"
         ) from None
+    return model
+
+
+def encode_part(model: sentencepiece.SentencePieceProcessor, text: str) -> list[int]:
+    try:
+        return model.encode(text)
+    except RuntimeError:
+        text.encode()  # a lone surrogate raises UnicodeEncodeError, a ValueError that says where
+        raise
 
 
 def model_without(serialized: bytes) -> sentencepiece.SentencePieceProcessor:

@@ -68,7 +68,11 @@ class JsonPieces:
         """Ids of `text`. `control`: recognise control tokens in it; `start`: nothing precedes it."""
         tokens = self.tokens if start else self.continued
         tokens.encode_special_tokens = not control
-        return tokens.encode(text, add_special_tokens=False).ids
+        try:
+            return tokens.encode(text, add_special_tokens=False).ids
+        except TypeError:
+            text.encode()  # a lone surrogate raises UnicodeEncodeError, a ValueError that says where
+            raise
 
     def encode_batch(self, texts: list[str]) -> list[list[int]]:
         """`encode` of many plain texts."""
