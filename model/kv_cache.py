@@ -1,0 +1,172 @@
+"""Keys and values of a running batch: prompts stored once, shared by their samples; own tokens per row.
+
+A prompt sits in a slot, a sample in a row; every row reads one slot. Attention over prompts is one matrix
+product per slot with all its rows as queries, so n samples of a prompt read its keys once, not n times.
+
+Shapes are padded (columns to multiples of 16, queries per product to at least 4) because a matrix library's
+kernels for odd or very small sizes add in another order: with the padding, a row's result was bit for bit
+the same in any batch, on CPU in float32 (tests/model/test_generate.py says where this holds).
+
+Letters: R rows · G slots · M rows that share a slot · H query heads · K key/value heads · E head width ·
+P prompt columns · S own columns.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+COLUMN_BLOCK = 16
+MIN_QUERIES = 4
+
+
+def padded(size: int, block: int = COLUMN_BLOCK) -> int:
+    return -(-size // block) * block
+
+
+class KVCache:
+    """The transformer's cache: `record` while prompts are read, `attend` for one token of each row.
+
+    Buffers are made at the first use of a layer and grow (by doubling) when `reserve` asks for more.
+    """
+
+    def __init__(self, rows: int, device: torch.device | str = "cpu") -> None:
+        self.rows, self.device = rows, device
+        self.slots = self.prompt_columns = self.own_columns = 0
+        self.layers: list[list[Tensor]] = []  # prompt k, v [G, K, P, E], own k, v [R, K, S, E]
+
+    def reserve(self, slots: int = 0, prompt: int = 0, own: int = 0) -> None:
+        """Make room for so many slots, prompt columns and own columns; what is stored stays."""
+        if slots <= self.slots and prompt <= self.prompt_columns and own <= self.own_columns:
+            return
+        if slots > self.slots:
+            self.slots = max(slots, 2 * self.slots)
+        if prompt > self.prompt_columns:
+            self.prompt_columns = padded(max(prompt, 3 * self.prompt_columns // 2))
+        if own > self.own_columns:
+            self.own_columns = padded(max(own, 2 * self.own_columns))
+        for layer in self.layers:
+            for i, (count, columns) in enumerate(self._shapes()):
+                old = layer[i]
+                if old.shape[0] != count or old.shape[2] != columns:
+                    layer[i] = old.new_zeros(count, old.shape[1], columns, old.shape[3])
+                    layer[i][: old.shape[0], :, : old.shape[2]] = old
+
+    def _shapes(self) -> list[tuple[int, int]]:
+        return [(self.slots, self.prompt_columns)] * 2 + [(self.rows, self.own_columns)] * 2
+
+    def _layer(self, layer: int, k: Tensor) -> list[Tensor]:
+        """The buffers of a layer. Zeros, not empty: a masked column must not hold NaN."""
+        if layer == len(self.layers):
+            self.layers.append(
+                [k.new_zeros(count, k.shape[1], columns, k.shape[2]) for count, columns in self._shapes()]
+            )
+        return self.layers[layer]
+
+    def start_prompts(self, slots: Sequence[int], lengths: Sequence[int]) -> None:
+        """Say where the tokens of the next prefill go: prompt after prompt, each into its slot."""
+        self.reserve(slots=max(slots) + 1, prompt=max(lengths))
+        counts = torch.tensor(lengths)
+        self.record_slot = torch.tensor(slots).repeat_interleave(counts).to(self.device)
+        self.record_column = torch.cat([torch.arange(n) for n in lengths]).to(self.device)
+
+    def record(self, layer: int, k: Tensor, v: Tensor) -> None:
+        """Keep a prefill's keys and values, [T, K, E]."""
+        prompt_k, prompt_v, _, _ = self._layer(layer, k)
+        prompt_k[self.record_slot, :, self.record_column] = k
+        prompt_v[self.record_slot, :, self.record_column] = v
+
+    def move_row(self, source: int, target: int, own: int) -> None:
+        """Copy the first `own` columns of one row over another."""
+        for _, _, own_k, own_v in self.layers:
+            own_k[target, :, :own] = own_k[source, :, :own]
+            own_v[target, :, :own] = own_v[source, :, :own]
+
+    def assign(self, slot_of: Sequence[int]) -> None:
+        """Say which slot each of the first len(slot_of) rows reads; needed again only when that changes."""
+        members: dict[int, list[int]] = {}
+        group, member = [], []
+        for row, slot in enumerate(slot_of):
+            rows = members.setdefault(slot, [])
+            group.append(slot)
+            member.append(len(rows))
+            rows.append(row)
+        self.active = len(slot_of)
+        groups = max(members) + 1
+        width = max(max(map(len, members.values())), MIN_QUERIES)
+        table = torch.zeros(groups, width, dtype=torch.int64)  # idle places repeat row 0, unread
+        group, member = torch.tensor(group), torch.tensor(member)
+        table[group, member] = torch.arange(self.active)
+        self.table, self.group, self.member = (t.to(self.device) for t in (table, group, member))
+        self.row_index = torch.arange(self.active, device=self.device)
+        in_order = self.active == table.numel() and bool((table.flatten() == torch.arange(self.active)).all())
+        self.in_order = in_order  # then gathering is only a view
+
+    def start_step(self, prompt_length: Tensor, step: Tensor, longest_prompt: int, longest_own: int) -> None:
+        """Prepare one token: prompt_length, step [R] are what each row's prompt holds and what it has written.
+
+        `longest_prompt` is over the rows' slots; `longest_own` counts the token to come.
+        """
+        self.reserve(slots=len(self.table), prompt=longest_prompt, own=longest_own)
+        self.P, self.S = padded(longest_prompt), padded(longest_own)
+        self.prompt_length, self.step = prompt_length[: self.active, None], step[: self.active, None]
+        self.masks: dict[int, Tensor] = {}
+
+    def _mask(self, window: int) -> Tensor:
+        """0 where a row may look, -inf elsewhere, [active, 1, 1, P + S]."""
+        if window not in self.masks:
+            column = torch.arange(max(self.P, self.S), device=self.device)
+            prompt, own = column[: self.P], column[: self.S]
+            unseen = [prompt >= self.prompt_length, own > self.step]
+            if window:
+                unseen[0] |= prompt <= self.prompt_length + self.step - window
+                unseen[1] |= own <= self.step - window
+            unseen = torch.cat(unseen, 1)
+            mask = torch.zeros(unseen.shape, device=self.device).masked_fill_(unseen, float("-inf"))
+            self.masks[window] = mask[:, None, None]
+        return self.masks[window]
+
+    def attend(
+        self,
+        layer: int,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        *,
+        scale: float,
+        window: int = 0,
+        softcap: float = 0.0,
+    ) -> Tensor:
+        """Append k, v [active, K, E] to the rows and let q [active, H, E] see prompt and own tokens."""
+        prompt_k, prompt_v, own_k, own_v = self._layer(layer, k)
+        kv_heads, width = k.shape[1:]
+        q = q.reshape(self.active, kv_heads, -1, width) * scale  # [R, K, H/K, E]
+        place = (self.row_index, slice(None), self.step[:, 0])
+        own_k[place], own_v[place] = k, v
+        own_k, own_v = own_k[: self.active, :, : self.S], own_v[: self.active, :, : self.S]
+        scores = q @ own_k.transpose(-1, -2)  # [R, K, H/K, S]
+        if self.P:
+            groups = len(self.table)
+            prompt_k, prompt_v = prompt_k[:groups, :, : self.P], prompt_v[:groups, :, : self.P]
+            shared = self._by_slot(q) @ prompt_k.transpose(-1, -2)
+            scores = torch.cat([self._by_row(shared, q.shape[2]), scores], dim=-1)
+        if softcap:
+            scores = softcap * torch.tanh(scores / softcap)
+        weights = F.softmax(scores + self._mask(window), dim=-1).to(v.dtype)
+        mixed = weights[..., self.P :] @ own_v
+        if self.P:
+            shared = self._by_slot(weights[..., : self.P]) @ prompt_v
+            mixed = mixed + self._by_row(shared, q.shape[2])
+        return mixed.flatten(1, 2)
+
+    def _by_slot(self, x: Tensor) -> Tensor:
+        """[R, K, r, X] -> [G, K, M r, X]: the rows of each slot side by side."""
+        groups, width = self.table.shape
+        grouped = x.unflatten(0, (groups, width)) if self.in_order else x[self.table]
+        return grouped.transpose(1, 2).flatten(2, 3)
+
+    def _by_row(self, x: Tensor, r: int) -> Tensor:
+        """[G, K, M r, X] -> [R, K, r, X]: back to rows."""
+        x = x.unflatten(2, (-1, r)).transpose(1, 2)  # [G, M, K, r, X]
+        return x.flatten(0, 1) if self.in_order else x[self.group, self.member]
