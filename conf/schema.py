@@ -10,7 +10,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-from data.collect import PairingConfig
+from data.pairing import PairingConfig
 from data.execution import SandboxConfig
 from model.generate import DecodeConfig
 

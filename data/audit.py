@@ -23,7 +23,7 @@ def print_audit(
     print(f"dropped    {', '.join(f'{n} {reason}' for reason, n in dropped.items()) or 'none'}")
     completions = [ids for pair in train for ids in (pair.chosen_ids, pair.rejected_ids)]
     ended = sum(ids[-1] in tokenizer.stop_ids for ids in completions)
-    stops = ", ".join(f"{i} {tokenizer.piece(i)!r}" for i in sorted(tokenizer.stop_ids))
+    stops = ", ".join(f"{i} {token_name(tokenizer, i)!r}" for i in sorted(tokenizer.stop_ids))
     print(f"end token  on {ended} of {len(completions)} completions; stop set: {stops}")
     begun = Counter(pair.prompt_ids.count(tokenizer.bos_id) for pair in train)
     print(
@@ -37,8 +37,13 @@ def print_audit(
     print(f"one pair   {pair.task_id}, trained tokens between ⟦ ⟧")
     print(indent(tokenizer.decode(pair.prompt_ids)))
     for ids, sign in ((pair.chosen_ids, "+"), (pair.rejected_ids, "-")):
-        end = tokenizer.piece(ids[-1]) if ids[-1] in tokenizer.stop_ids else ""
+        end = token_name(tokenizer, ids[-1]) if ids[-1] in tokenizer.stop_ids else ""
         print(indent(f"⟦{tokenizer.decode(ids)}{end}⟧", sign))
+
+
+def token_name(tokenizer: Tokenizer, i: int) -> str:
+    """How the vocabulary spells a token, control tokens included."""
+    return next((name for name, number in tokenizer.vocabulary.ids_of.items() if number == i), f"<{i}>")
 
 
 def indent(text: str, sign: str = " ") -> str:
