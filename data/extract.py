@@ -20,6 +20,8 @@ import warnings
 from bisect import bisect_right
 from itertools import accumulate
 
+from data.syntax import parse
+
 MODES = ("none", "fenced", "keep", "evalplus")
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})[^\n`]*$", re.MULTILINE)
@@ -50,16 +52,6 @@ def defines(source: str, entry_point: str) -> bool:
     """Whether `source` parses and binds the entry point at its top level."""
     tree = parse(source)
     return tree is not None and any(entry_point in bound_names(node) for node in tree.body)
-
-
-def parse(source: str) -> ast.Module | None:
-    """The syntax tree, or None for anything Python cannot read."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return ast.parse(source)
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
-        return None
 
 
 def fenced(text: str, entry_point: str) -> str:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from data.evalplus import evalplus_problem
 from data.jsonl import as_record, iterate_jsonl
+from data.syntax import parse
 from data.toy import toy_problems
 from data.types import Problem
 
@@ -221,7 +222,7 @@ def check_function(setup: Iterable[str], assertions: Iterable[str], entry_point:
 
 def renamed(line: str, name: str, new: str) -> str:
     """One line of source with the variable `name` called `new`."""
-    uses = [node for node in ast.walk(ast.parse(line)) if isinstance(node, ast.Name) and node.id == name]
+    uses = [node for node in ast.walk(parse(line)) if isinstance(node, ast.Name) and node.id == name]
     source = line.encode()
     for node in sorted(uses, key=lambda node: -node.col_offset):
         source = source[: node.col_offset] + new.encode() + source[node.end_col_offset :]
@@ -230,13 +231,11 @@ def renamed(line: str, name: str, new: str) -> str:
 
 def tested_function(code: str, tests: list[str], where: str) -> str:
     """The function of the reference code that the first assertion calls."""
-    try:
-        defined = {
-            node.name for node in ast.parse(code).body if isinstance(node, (ast.FunctionDef, ast.ClassDef))
-        }
-        calls = [node.func for node in ast.walk(ast.parse(tests[0])) if isinstance(node, ast.Call)]
-    except (SyntaxError, IndexError) as error:
-        raise ValueError(f"{where}: the reference code or the first test does not parse ({error})") from None
+    reference, parsed = parse(code), [parse(test) for test in tests]
+    if reference is None or not tests or None in parsed:
+        raise ValueError(f"{where}: the reference code or a test does not parse")
+    defined = {node.name for node in reference.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    calls = [node.func for node in ast.walk(parsed[0]) if isinstance(node, ast.Call)]
     for name in (call.id for call in calls if isinstance(call, ast.Name)):
         if name in defined:
             return name

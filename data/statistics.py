@@ -28,6 +28,8 @@ def pass_at_k(n: int, c: int, k: int) -> float:
         raise ValueError(f"{c} correct of {n} samples; between 0 and {n} expected")
     if not 1 <= k <= n:
         raise ValueError(f"pass@{k} needs at least {k} samples per problem and k >= 1; {n} found")
+    if k == 1:
+        return c / n  # the same, without the product's rounding
     if n - c < k:
         return 1.0
     return 1.0 - float(np.prod(1.0 - k / np.arange(n - c + 1, n + 1)))

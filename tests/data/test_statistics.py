@@ -46,7 +46,7 @@ def test_pass_at_k_matches_the_worked_example():
 
 
 def test_pass_at_1_is_the_pass_rate():
-    assert all(pass_at_k(200, c, 1) == pytest.approx(c / 200, abs=1e-12) for c in range(201))
+    assert all(pass_at_k(200, c, 1) == c / 200 for c in range(201))
 
 
 @pytest.mark.parametrize(("n", "c", "k"), [(4, 2, 5), (4, 5, 1), (4, -1, 1), (4, 2, 0), (0, 0, 1)])
