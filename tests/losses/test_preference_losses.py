@@ -19,7 +19,7 @@ B = 6
 
 
 def load(name, **measured):
-    """The loss of conf/loss/<name>.yaml; measurements it needs beyond log-probs are those of a policy at rest."""
+    """The loss of conf/loss/<name>.yaml; other measurements it needs are those of a policy at rest."""
     loss = hydra.utils.instantiate(OmegaConf.load(FILES[name]))
     for key in ("log_weight", "chosen_kl", "rejected_kl"):
         if takes(loss, key):
@@ -106,7 +106,7 @@ AT_REFERENCE = {
         lambda p: (-0.04 - 0.01 - 1 / p.chosen_length.mean(), 0.04 + 0.01),
     ),
 }
-# Without a reference nothing special happens there; beta_dpo drops pairs; r_dpo counts tokens. See test_identities.
+# Without a reference nothing special happens there; beta_dpo drops pairs; r_dpo counts tokens.
 NO_FIXED_POINT = {"simpo", "cpo", "cpo_simpo", "orpo", "alpha_dpo", "alpha_po", "beta_dpo", "r_dpo"}
 
 
@@ -138,7 +138,7 @@ def test_value_and_gradient_at_the_reference(name):
         torch.testing.assert_close(got, torch.as_tensor(want, dtype=torch.float64).expand(B))
 
 
-# Terms without gradient (a running mean, a standardised gap) are fixed here, or the difference would see them.
+# Terms without gradient (a running mean, a standardised gap) are fixed: the difference would see them.
 DERIVATIVES = {name: {} for name in NAMES} | {"kto": {"kl": torch.tensor(0.3)}, "bco": {"shift": False}}
 for coupled_by_a_stopped_term in ("beta_dpo", "alpha_dpo", "mpo"):
     del DERIVATIVES[coupled_by_a_stopped_term]

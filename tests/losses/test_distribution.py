@@ -1,0 +1,92 @@
+"""Statistics and divergences of whole distributions against their definitions."""
+
+import pytest
+import torch
+
+from losses.distribution import token_kl, token_statistics
+from losses.wpo import log_weights
+
+N, D, V = 7, 4, 11
+
+
+def example(seed=0, scale=1.0):
+    generator = torch.Generator().manual_seed(seed)
+    hidden = torch.randn(N, D, generator=generator, dtype=torch.float64) * scale
+    weight = torch.randn(V, D, generator=generator, dtype=torch.float64)
+    return hidden.requires_grad_(), weight.requires_grad_(), torch.arange(N) % V
+
+
+@pytest.mark.parametrize("tile", [(1, 1), (3, 4), (64, 64)])
+@pytest.mark.parametrize("softcap", [0.0, 2.0])
+@pytest.mark.parametrize("scale", [1.0, 300.0])
+def test_statistics_are_their_definitions(tile, softcap, scale):
+    hidden, weight, target = example(scale=scale)
+    logits = hidden.detach() @ weight.detach().T
+    log_p = (softcap * (logits / softcap).tanh() if softcap else logits).log_softmax(-1)
+    got = token_statistics(hidden, weight, target, softcap=softcap, tile=tile)
+    torch.testing.assert_close(got.logps, log_p.gather(1, target[:, None]).squeeze(1))
+    torch.testing.assert_close(got.log_collision, (2 * log_p).logsumexp(-1))
+    torch.testing.assert_close(got.entropy, -(log_p.exp() * log_p).sum(-1))
+    assert not got.logps.requires_grad
+
+
+def test_statistics_of_no_tokens():
+    hidden, weight, target = example()
+    assert all(field.shape == (0,) for field in token_statistics(hidden[:0], weight, target[:0]))
+
+
+def test_aligned_weight_is_one_for_a_uniform_distribution():
+    """pi(y) / sum pi^2 = (1/V) / (V / V^2) = 1."""
+    _, weight, target = example()
+    got = token_statistics(torch.zeros(N, D).double(), weight, target)
+    row, lengths = torch.tensor([0, 0, 0, 1, 1, 1, 1]), torch.tensor([3.0, 4.0]).double()
+    torch.testing.assert_close(
+        log_weights(got.logps, got.log_collision, row, lengths), torch.zeros(1).double()
+    )
+
+
+def test_aligned_weights_are_means_over_each_completion():
+    logps, collision = torch.tensor([-1.0, -2.0, -3.0, -4.0]), torch.tensor([-0.5, -0.5, -1.0, -1.0])
+    got = log_weights(logps, collision, torch.tensor([0, 0, 1, 1]), torch.tensor([2.0, 2.0]))
+    assert got.tolist() == [-1.0 - 2.5]
+
+
+@pytest.mark.parametrize("policy_first", [True, False])
+@pytest.mark.parametrize("softcap", [0.0, 2.0])
+@pytest.mark.parametrize("rows", [1, 3, 64])
+def test_divergence_and_gradients_are_the_definition(policy_first, softcap, rows):
+    hidden, weight, _ = example()
+    other, other_weight, _ = example(seed=1)
+
+    def log_p(hidden, weight):
+        logits = hidden @ weight.T
+        return (softcap * (logits / softcap).tanh() if softcap else logits).log_softmax(-1)
+
+    policy, reference = log_p(hidden, weight), log_p(other, other_weight).detach()
+    first, second = (policy, reference) if policy_first else (reference, policy)
+    expected = (first.exp() * (first - second)).sum(-1)
+    got = token_kl(hidden, other, weight, other_weight, policy_first=policy_first, softcap=softcap, rows=rows)
+    torch.testing.assert_close(got, expected)
+    grad = torch.linspace(-1, 1, N).double()
+    for mine, want in zip(
+        torch.autograd.grad(got, (hidden, weight), grad),
+        torch.autograd.grad(expected, (hidden, weight), grad),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, want)
+
+
+def test_divergence_of_a_policy_from_itself_is_zero_and_never_reaches_the_reference():
+    hidden, weight, _ = example()
+    other, other_weight, _ = example()
+    kl = token_kl(hidden, other, weight, other_weight, policy_first=False)
+    torch.testing.assert_close(kl, torch.zeros(N).double(), atol=1e-14, rtol=0)
+    kl.sum().backward()
+    assert other.grad is None
+    assert other_weight.grad is None
+
+
+def test_different_vocabularies_are_named():
+    hidden, weight, _ = example()
+    with pytest.raises(ValueError, match="11 and 10"):
+        token_kl(hidden, hidden, weight, weight[:10], policy_first=True)

@@ -1,0 +1,517 @@
+"""Worked values and identities of each loss: which one it becomes when a setting is taken to its limit."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from losses.alpha_dpo import alpha_dpo_loss
+from losses.alpha_po import alpha_po_loss
+from losses.aot import aot_loss
+from losses.apo import apo_down_loss, apo_zero_loss
+from losses.bco import bco_loss
+from losses.beta_dpo import beta_dpo_loss
+from losses.cal_dpo import cal_dpo_loss
+from losses.cpo import cpo_loss
+from losses.discopop import discopop_loss
+from losses.dpo import dpo_loss
+from losses.dpop import dpop_loss
+from losses.exo import exo_loss
+from losses.f_divergence import f_divergence_loss
+from losses.hinge import hinge_loss
+from losses.ipo import ipo_loss
+from losses.kto import kto_loss
+from losses.minor_dpo import minor_dpo_loss
+from losses.mixture import mixture_loss
+from losses.nca import nca_loss
+from losses.orpo import log_odds, orpo_loss
+from losses.r_dpo import r_dpo_loss
+from losses.robust import robust_loss
+from losses.rpo import rpo_loss
+from losses.sft import sft_loss
+from losses.sigmoid_norm import sigmoid_norm_loss
+from losses.simpo import simpo_loss
+from losses.sppo import sppo_loss
+from losses.tdpo import tdpo1_loss, tdpo2_loss, tis_dpo_loss
+from losses.types import PairLogps
+from losses.wpo import wpo_loss
+
+
+def pairs(chosen, rejected, chosen_length=None, rejected_length=None):
+    """PairLogps in float64 from lists."""
+    fields = (chosen, rejected, chosen_length, rejected_length)
+    return PairLogps(*(None if f is None else torch.tensor(f, dtype=torch.float64) for f in fields))
+
+
+POLICY = pairs(
+    [-9.0, -22.0, -4.0, -30.0], [-12.0, -20.0, -9.0, -18.0], [5.0, 9.0, 2.0, 12.0], [6.0, 9.0, 4.0, 7.0]
+)
+REFERENCE = pairs([-11.0, -20.0, -5.0, -26.0], [-10.0, -21.0, -3.0, -19.0])
+CHOSEN, REJECTED = POLICY.chosen - REFERENCE.chosen, POLICY.rejected - REFERENCE.rejected  # log-ratios
+MARGIN = CHOSEN - REJECTED
+ZERO = pairs([0.0], [0.0])
+
+
+def close(result, expected):
+    """Compare the values of two results, or of a result and a tensor."""
+    expected = expected.losses if hasattr(expected, "losses") else expected
+    torch.testing.assert_close(result.losses, expected, rtol=1e-9, atol=1e-12)
+
+
+def slopes(loss, policy=POLICY, reference=REFERENCE, **settings):
+    """d(sum) / d(chosen, rejected)."""
+    chosen, rejected = policy.chosen.clone().requires_grad_(), policy.rejected.clone().requires_grad_()
+    losses = loss(policy._replace(chosen=chosen, rejected=rejected), reference, **settings).losses
+    return torch.autograd.grad(losses.sum(), (chosen, rejected), allow_unused=True, materialize_grads=True)
+
+
+def at(*ratios):
+    """A policy with these log-ratios (chosen, rejected) to ZERO."""
+    return pairs(*([float(r)] for r in ratios), [1.0], [1.0])
+
+
+# robust
+
+
+def test_robust_is_unbiased_under_label_flips():
+    flipped = [PairLogps(p.rejected, p.chosen) for p in (POLICY, REFERENCE)]
+    straight = robust_loss(POLICY, REFERENCE, beta=0.3, label_smoothing=0.2).losses
+    expectation = 0.8 * straight + 0.2 * robust_loss(*flipped, beta=0.3, label_smoothing=0.2).losses
+    close(dpo_loss(POLICY, REFERENCE, beta=0.3), expectation)
+
+
+def test_robust_without_flips_is_dpo():
+    close(
+        robust_loss(POLICY, REFERENCE, beta=0.3, label_smoothing=0.0), dpo_loss(POLICY, REFERENCE, beta=0.3)
+    )
+
+
+@pytest.mark.parametrize("loss", [robust_loss, exo_loss])
+def test_half_of_the_labels_flipped_is_refused(loss):
+    with pytest.raises(ValueError, match="label_smoothing"):
+        loss(POLICY, REFERENCE, beta=0.1, label_smoothing=0.5)
+
+
+# ipo, hinge, sigmoid_norm
+
+
+def test_ipo_is_zero_at_its_target_and_turns_back_beyond():
+    assert ipo_loss(at(2.0, -3.0), ZERO, beta=0.1).losses.item() == pytest.approx(0)
+    assert (
+        slopes(ipo_loss, at(1.0, -3.0), ZERO, beta=0.1)[0]
+        < 0
+        < slopes(ipo_loss, at(3.0, -3.0), ZERO, beta=0.1)[0]
+    )
+
+
+def test_ipo_divides_each_side_by_its_own_length():
+    means = POLICY.chosen - REFERENCE.chosen, POLICY.rejected - REFERENCE.rejected
+    gap = means[0] / POLICY.chosen_length - means[1] / POLICY.rejected_length
+    close(ipo_loss(POLICY, REFERENCE, beta=0.5), (gap - 1).square())
+    close(ipo_loss(POLICY, REFERENCE, beta=0.5, reduction="sum"), (MARGIN - 1).square())
+
+
+def test_ipo_names_an_unknown_reduction():
+    with pytest.raises(ValueError, match="median"):
+        ipo_loss(POLICY, REFERENCE, beta=0.1, reduction="median")
+
+
+def test_hinge_lets_separated_pairs_go():
+    assert hinge_loss(at(7.0, -4.0), ZERO, beta=0.1).losses.item() == 0
+    assert [g.item() for g in slopes(hinge_loss, at(7.0, -4.0), ZERO, beta=0.1)] == [0, 0]
+    assert hinge_loss(at(3.0, -2.0), ZERO, beta=0.1).losses.item() == pytest.approx(0.5)
+
+
+def test_sigmoid_norm_of_equal_lengths_is_dpo_with_a_smaller_beta():
+    length = torch.full_like(POLICY.chosen, 8.0)
+    policy = POLICY._replace(chosen_length=length, rejected_length=length)
+    close(sigmoid_norm_loss(policy, REFERENCE, beta=4.0), dpo_loss(POLICY, REFERENCE, beta=0.5))
+
+
+def test_sigmoid_norm_against_a_uniform_reference_is_simpo_without_margin():
+    uniform = PairLogps(-math.log(50) * POLICY.chosen_length, -math.log(50) * POLICY.rejected_length)
+    close(
+        sigmoid_norm_loss(POLICY, uniform, beta=2.0),
+        simpo_loss(POLICY, uniform, beta=2.0, gamma_beta_ratio=0.0),
+    )
+
+
+# r_dpo, rpo, dpop
+
+
+def test_r_dpo_adds_the_length_difference_with_a_plus():
+    """10 tokens longer at 0.05 per token: the margin grows by half a logit, and the gradient shrinks."""
+    longer = at(0.0, 0.0)._replace(chosen_length=torch.tensor([11.0]).double())
+    expected = -F.logsigmoid(torch.tensor([0.5]).double())
+    close(r_dpo_loss(longer, ZERO, beta=0.1, alpha=0.05), expected)
+    assert abs(slopes(r_dpo_loss, longer, ZERO, beta=0.1, alpha=0.05)[0]) < 0.05
+
+
+def test_r_dpo_of_equal_lengths_or_without_alpha_is_dpo():
+    equal = POLICY._replace(rejected_length=POLICY.chosen_length)
+    close(r_dpo_loss(equal, REFERENCE, beta=0.1, alpha=0.05), dpo_loss(POLICY, REFERENCE, beta=0.1))
+    close(r_dpo_loss(POLICY, REFERENCE, beta=0.1, alpha=0.0), dpo_loss(POLICY, REFERENCE, beta=0.1))
+
+
+def test_rpo_leaves_the_rejected_side_to_dpo():
+    close(rpo_loss(POLICY, REFERENCE, beta=0.1, alpha=0.0), dpo_loss(POLICY, REFERENCE, beta=0.1))
+    mine = slopes(rpo_loss, beta=0.1, alpha=2.0)
+    chosen, rejected = slopes(dpo_loss, beta=0.1)
+    torch.testing.assert_close(mine[1], rejected)
+    torch.testing.assert_close(mine[0], chosen - 2 / POLICY.chosen_length)
+
+
+def test_dpop_only_acts_when_the_chosen_answer_lost_probability():
+    close(dpop_loss(POLICY, REFERENCE, beta=0.1, penalty=0.0), dpo_loss(POLICY, REFERENCE, beta=0.1))
+    gained = CHOSEN >= 0
+    dpop, dpo = (
+        f.losses
+        for f in (dpop_loss(POLICY, REFERENCE, beta=0.1, penalty=5.0), dpo_loss(POLICY, REFERENCE, beta=0.1))
+    )
+    assert torch.equal(dpop[gained], dpo[gained])
+    assert (dpop[~gained] > dpo[~gained]).all()
+
+
+def test_dpop_gradient_on_a_lost_chosen_answer():
+    chosen, rejected = slopes(dpop_loss, at(-2.0, 1.0), ZERO, beta=0.1, penalty=5.0)
+    wrong = 1 / (1 + math.exp(0.1 * (-2 - 1 - 5 * 2)))
+    assert chosen.item() == pytest.approx(-0.1 * 6 * wrong)
+    assert rejected.item() == pytest.approx(0.1 * wrong)
+
+
+# without a reference: simpo, cpo, orpo, alpha_po, sft
+
+
+def test_simpo_of_equal_lengths_is_dpo_without_reference():
+    length = torch.full_like(POLICY.chosen, 4.0)
+    policy = POLICY._replace(chosen_length=length, rejected_length=length)
+    nothing = pairs([0.0] * 4, [0.0] * 4)
+    close(simpo_loss(policy, REFERENCE, beta=2.0, gamma_beta_ratio=0.0), dpo_loss(policy, nothing, beta=0.5))
+
+
+def test_simpo_worked_example():
+    """-2 and -3 nats per token, beta 2, margin ratio 0.25: the argument is 2 * (1 - 0.25)."""
+    policy = pairs([-4.0], [-9.0], [2.0], [3.0])
+    expected = torch.tensor([math.log(1 + math.exp(-1.5))], dtype=torch.float64)
+    close(simpo_loss(policy, ZERO, beta=2.0, gamma_beta_ratio=0.25), expected)
+
+
+def test_cpo_is_dpo_without_reference_plus_likelihood():
+    nothing = pairs([0.0] * 4, [0.0] * 4)
+    expected = dpo_loss(POLICY, nothing, beta=0.1).losses + 0.7 * sft_loss(POLICY, nothing).losses
+    close(cpo_loss(POLICY, REFERENCE, beta=0.1, alpha=0.7), expected)
+
+
+def test_orpo_log_odds_ratio_of_known_probabilities():
+    odds = log_odds(torch.tensor([0.6, 0.3]).double().log())
+    assert (odds[0] - odds[1]).item() == pytest.approx(1.252763, abs=1e-6)
+    policy = pairs([3 * math.log(0.6)], [5 * math.log(0.3)], [3.0], [5.0])
+    expected = -math.log(0.6) + 0.1 * math.log(1 + math.exp(-1.2527629685))
+    assert orpo_loss(policy, ZERO, beta=0.1).losses.item() == pytest.approx(expected)
+
+
+def test_orpo_of_equally_likely_answers():
+    policy = pairs([-4.0], [-6.0], [2.0], [3.0])
+    assert orpo_loss(policy, ZERO, beta=0.3).losses.item() == pytest.approx(2 + 0.3 * math.log(2))
+
+
+def test_log_odds_have_finite_gradients_at_both_ends():
+    log_p = torch.tensor([-1e4, -50.0, -0.6931, -1e-5, 0.0], requires_grad=True)
+    odds = log_odds(log_p)
+    odds.sum().backward()
+    assert odds.isfinite().all()
+    assert log_p.grad.isfinite().all()
+    assert (odds.diff() > 0).all()
+
+
+def test_alpha_po_tends_to_simpo():
+    simpo = simpo_loss(POLICY, REFERENCE, beta=2.5, gamma_beta_ratio=0.4)
+    close(alpha_po_loss(POLICY, REFERENCE, beta=2.5, gamma_beta_ratio=0.4, alpha=0.0), simpo)
+    nearly = alpha_po_loss(POLICY, REFERENCE, beta=2.5, gamma_beta_ratio=0.4, alpha=1e-6)
+    torch.testing.assert_close(nearly.losses, simpo.losses, rtol=1e-4, atol=1e-6)
+
+
+def test_alpha_po_shapes_the_mean_probability():
+    policy = pairs([-3.0], [-4.0], [3.0], [2.0])  # geometric means e^-1, e^-2
+    difference = (1 - math.exp(0.5)) / 0.5 - (1 - math.exp(1.0)) / 0.5
+    expected = math.log(1 + math.exp(-(2 * difference - 2 * 0.3)))
+    got = alpha_po_loss(policy, ZERO, beta=2.0, gamma_beta_ratio=0.3, alpha=0.5).losses.item()
+    assert got == pytest.approx(expected)
+
+
+# other links: exo, nca, sppo, apo, discopop, f-divergence
+
+
+def test_exo_is_zero_where_the_policy_agrees_with_the_smoothed_label():
+    agreed = at(math.log(0.9 / 0.1), 0.0)
+    assert exo_loss(agreed, ZERO, beta=1.0, label_smoothing=0.1).losses.item() == pytest.approx(0, abs=1e-12)
+    assert exo_loss(ZERO, ZERO, beta=0.1, label_smoothing=1e-3).losses.item() == pytest.approx(
+        2.7612, abs=1e-4
+    )
+
+
+def test_nca_holds_the_chosen_reward_at_two_thirds():
+    assert slopes(nca_loss, at(math.log(2.0), 0.0), ZERO, beta=1.0)[0].item() == pytest.approx(0, abs=1e-12)
+
+
+def test_sppo_is_zero_at_its_targets():
+    assert sppo_loss(at(5.0, -5.0), ZERO, beta=0.1).losses.item() == pytest.approx(0)
+
+
+def test_cal_dpo_without_its_contrast_is_sppo():
+    rest = (
+        cal_dpo_loss(POLICY, REFERENCE, beta=0.1, calibration=2.0).losses
+        - dpo_loss(POLICY, REFERENCE, beta=1.0).losses
+    )
+    close(sppo_loss(POLICY, REFERENCE, beta=0.1), rest / 2)
+
+
+def test_apo_zero_is_kto_at_reference_point_zero():
+    kto = kto_loss(POLICY, REFERENCE, beta=0.2, kl=torch.zeros(1))
+    close(apo_zero_loss(POLICY, REFERENCE, beta=0.2), 2 * kto.losses)
+
+
+def test_apo_down_lowers_both_sides():
+    chosen, rejected = slopes(apo_down_loss, at(0.5, -1.0), ZERO, beta=1.0)
+    assert chosen > 0
+    assert rejected > 0
+
+
+def test_discopop_rises_around_the_reference():
+    """Not convex: the slope is positive between about -0.1185 and 0.0720 and negative outside."""
+    signs = [
+        slopes(discopop_loss, at(a / 0.05, 0.0), ZERO, beta=0.05, tau=0.05)[0].item() > 0
+        for a in (-0.1195, -0.1175, 0.0, 0.0710, 0.0730)
+    ]
+    assert signs == [False, True, True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("settings", "link"),
+    [
+        ({"divergence": "reverse_kl"}, lambda r: r),
+        ({"divergence": "forward_kl"}, lambda r: -1 / r.exp()),
+        ({"divergence": "js"}, lambda r: (2 * r.exp() / (1 + r.exp())).log()),
+        ({"divergence": "alpha", "alpha": 0.3}, lambda r: (1 - r.exp() ** -0.3) / 0.3),
+    ],
+    ids=["reverse_kl", "forward_kl", "js", "alpha"],
+)
+def test_f_divergence_links(settings, link):
+    expected = -F.logsigmoid(0.1 * (link(CHOSEN) - link(REJECTED)))
+    close(f_divergence_loss(POLICY, REFERENCE, beta=0.1, **settings), expected)
+
+
+def test_alpha_divergence_lies_between_the_two_kl_directions():
+    forward = f_divergence_loss(POLICY, REFERENCE, beta=0.1, divergence="forward_kl").losses
+    close(f_divergence_loss(POLICY, REFERENCE, beta=0.1, divergence="alpha", alpha=1.0), forward)
+    nearly = f_divergence_loss(POLICY, REFERENCE, beta=0.1, divergence="alpha", alpha=1e-7)
+    torch.testing.assert_close(nearly.losses, dpo_loss(POLICY, REFERENCE, beta=0.1).losses, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.5])
+def test_an_alpha_outside_its_range_is_refused(alpha):
+    with pytest.raises(ValueError, match="divergence"):
+        f_divergence_loss(POLICY, REFERENCE, beta=0.1, divergence="alpha", alpha=alpha)
+
+
+# minor_dpo
+
+
+def test_minor_dpo_stops_pushing_a_rejected_answer_below_the_reference():
+    below = REJECTED < 0
+    minor, dpo = (
+        minor_dpo_loss(POLICY, REFERENCE, beta=0.1).losses,
+        dpo_loss(POLICY, REFERENCE, beta=0.1).losses,
+    )
+    assert torch.equal(minor[~below], dpo[~below])
+    torch.testing.assert_close(minor[below], -F.logsigmoid(0.1 * CHOSEN)[below])
+    assert (slopes(minor_dpo_loss, beta=0.1)[1][below] == 0).all()
+
+
+# coupled: aot, bco, kto, beta_dpo, alpha_dpo
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_aot_of_one_pair_is_dpo(paired):
+    one = [PairLogps(p.chosen[:1], p.rejected[:1]) for p in (POLICY, REFERENCE)]
+    close(aot_loss(*one, beta=0.1, paired=paired), dpo_loss(*one, beta=0.1))
+
+
+def test_aot_compares_rank_by_rank():
+    policy, reference = pairs([3.0, 1.0], [0.0, 0.0]), pairs([0.5, 1.5], [0.0, 0.0])
+    expected = -F.logsigmoid(torch.tensor([1 - 0.5, 3 - 1.5]).double())
+    close(aot_loss(policy, reference, beta=1.0), expected)
+    chosen = torch.tensor([2.5, -0.5]).double().sort().values  # log-ratios; the rejected ones are 0
+    close(aot_loss(policy, reference, beta=1.0, paired=False), -F.logsigmoid(chosen))
+
+
+def test_bco_without_shift_bounds_dpo_from_above():
+    assert (
+        bco_loss(POLICY, REFERENCE, beta=0.1, shift=False).losses
+        >= dpo_loss(POLICY, REFERENCE, beta=0.1).losses
+    ).all()
+
+
+def test_bco_shift_is_the_mean_of_all_rewards_so_far():
+    first = bco_loss(at(4.0, 0.0), ZERO, beta=1.0)
+    assert first.state.tolist() == [2.0, 2.0]
+    second = bco_loss(POLICY, REFERENCE, beta=1.0, state=first.state)
+    everything = torch.cat([torch.tensor([4.0, 0.0]), CHOSEN, REJECTED])
+    assert second.state.tolist() == pytest.approx([everything.mean().item(), 10.0])
+    close(second, -F.logsigmoid(CHOSEN - everything.mean()) - F.logsigmoid(everything.mean() - REJECTED))
+
+
+def test_kto_worked_example():
+    """z0 = mean(1, 3) = 2 from mismatched completions, weights 1 and 2."""
+    result = kto_loss(
+        at(4.0, 1.0),
+        ZERO,
+        beta=0.5,
+        desirable_weight=1.0,
+        undesirable_weight=2.0,
+        kl=torch.tensor([1.0, 3.0]),
+    )
+    sigmoid_one, sigmoid_half = 1 / (1 + math.exp(-1)), 1 / (1 + math.exp(-0.5))
+    assert result.losses.item() == pytest.approx(((1 - sigmoid_one) + 2 * (1 - sigmoid_half)) / 2)
+
+
+def test_kto_reference_point_is_never_negative_and_has_no_gradient():
+    close(
+        kto_loss(POLICY, REFERENCE, beta=0.1, kl=torch.tensor(-5.0)),
+        kto_loss(POLICY, REFERENCE, beta=0.1, kl=torch.tensor(0.0)),
+    )
+    kl = torch.tensor(1.0, requires_grad=True)
+    assert not kto_loss(POLICY, REFERENCE, beta=0.1, kl=kl).losses.requires_grad
+
+
+def test_kto_without_mismatched_completions_takes_the_batch_mean():
+    mean = torch.cat([CHOSEN, REJECTED]).mean()
+    close(kto_loss(POLICY, REFERENCE, beta=0.1), kto_loss(POLICY, REFERENCE, beta=0.1, kl=mean))
+
+
+def test_beta_dpo_without_adaptation_is_dpo():
+    close(
+        beta_dpo_loss(POLICY, REFERENCE, beta=0.1, alpha=0.0, drop=0.0), dpo_loss(POLICY, REFERENCE, beta=0.1)
+    )
+
+
+def test_beta_dpo_raises_beta_for_clear_batches():
+    """Running mean 0, batch mean gap 2: after the update mu = 0.2, beta = 0.1 * (1 + 0.5 * (2 - 0.2))."""
+    state = torch.tensor([0.0, 1.0]).double()
+    policy, reference = pairs([1.0, 3.0], [0.0, 0.0]), pairs([0.0, 0.0], [0.0, 0.0])
+    result = beta_dpo_loss(policy, reference, beta=0.1, alpha=0.5, drop=0.0, state=state)
+    close(result, dpo_loss(policy, reference, beta=0.19))
+    assert result.state.tolist() == pytest.approx([0.2, 0.9 * 1 + 0.1 * 1])
+
+
+def test_beta_dpo_averages_over_the_pairs_it_keeps():
+    torch.manual_seed(0)
+    result = beta_dpo_loss(POLICY, REFERENCE, beta=0.1, alpha=0.0, drop=0.5)
+    kept = result.losses != 0
+    assert kept.sum() == 2
+    torch.testing.assert_close(
+        result.losses.mean(), dpo_loss(POLICY, REFERENCE, beta=0.1).losses[kept].mean()
+    )
+
+
+def test_beta_dpo_drops_outliers():
+    state = torch.tensor([0.0, 1.0]).double()
+    policy = pairs([0.1, -0.2, 0.3, 500.0], [0.0] * 4)
+    reference = pairs([0.0] * 4, [0.0] * 4)
+    state = torch.tensor([-55.0, 1e-6]).double()  # after the update: mu = -37, s = 22, the outlier at 25 s
+    for seed in range(20):
+        generator = torch.Generator().manual_seed(seed)
+        losses = beta_dpo_loss(
+            policy, reference, beta=0.1, drop=0.25, state=state, generator=generator
+        ).losses
+        assert losses[3] == 0
+
+
+def test_alpha_dpo_without_adaptation_is_simpo():
+    close(
+        alpha_dpo_loss(POLICY, REFERENCE, beta=2.0, gamma_beta_ratio=0.3, alpha=0.0),
+        simpo_loss(POLICY, REFERENCE, beta=2.0, gamma_beta_ratio=0.3),
+    )
+
+
+def test_alpha_dpo_asks_more_of_pairs_that_are_already_apart():
+    """Gaps -1 and 3: mean 1, deviation 2, standardised -1 and 1."""
+    policy, nothing = pairs([-1.0, 3.0], [0.0, 0.0], [1.0, 1.0], [1.0, 1.0]), pairs([0.0, 0.0], [0.0, 0.0])
+    expected = -F.logsigmoid(torch.tensor([-1 - 0.5 + 0.2, 3 - 0.5 - 0.2]).double())
+    result = alpha_dpo_loss(policy, nothing, beta=1.0, gamma_beta_ratio=0.5, alpha=0.2)
+    torch.testing.assert_close(result.losses, expected, rtol=1e-5, atol=1e-6)
+
+
+# combinations
+
+
+def test_a_mixture_is_the_weighted_sum_and_feeds_each_memory():
+    def dpo(policy, reference):
+        return dpo_loss(policy, reference, beta=0.1)
+
+    def bco(policy, reference, *, state=None):
+        return bco_loss(policy, reference, beta=0.1, state=state)
+
+    first = mixture_loss(POLICY, REFERENCE, parts=[dpo, bco], weights=[0.5, 2.0])
+    close(first, 0.5 * dpo(POLICY, REFERENCE).losses + 2 * bco(POLICY, REFERENCE).losses)
+    second = mixture_loss(POLICY, REFERENCE, parts=[bco, dpo], weights=[1.0, 0.0], state=first.state)
+    close(second, bco(POLICY, REFERENCE, state=bco(POLICY, REFERENCE).state))
+
+
+def test_a_mixture_needs_a_weight_for_each_part():
+    with pytest.raises(ValueError, match="2 parts and 1 weights"):
+        mixture_loss(POLICY, REFERENCE, parts=[dpo_loss, dpo_loss], weights=[1.0])
+
+
+def test_wpo_multiplies_by_a_weight_of_at_most_one_without_gradient():
+    def dpo(policy, reference):
+        return dpo_loss(policy, reference, beta=0.1)
+
+    log_weight = torch.tensor([-1.0, 0.5, 0.0, -3.0]).double().requires_grad_()
+    result = wpo_loss(POLICY, REFERENCE, loss=dpo, log_weight=log_weight)
+    expected = dpo(POLICY, REFERENCE).losses
+    close(result, expected * torch.tensor([-1.0, 0.0, 0.0, -3.0]).double().exp())
+    assert not result.losses.requires_grad
+    unclamped = wpo_loss(POLICY, REFERENCE, loss=dpo, log_weight=log_weight, clamp=False)
+    close(unclamped, expected * log_weight.detach().exp())
+
+
+def test_wpo_says_what_it_lacks():
+    with pytest.raises(ValueError, match="log_weight"):
+        wpo_loss(POLICY, REFERENCE, loss=dpo_loss)
+
+
+# tdpo
+
+KL = {
+    "chosen_kl": torch.tensor([0.5, 1.0, 0.1, 2.0]).double(),
+    "rejected_kl": torch.tensor([0.7, 0.2, 3.0, 1.0]).double(),
+}
+
+
+def test_tdpo_corrects_the_margin_by_the_divergences():
+    expected = -F.logsigmoid(0.1 * (MARGIN - (KL["rejected_kl"] - KL["chosen_kl"])))
+    close(tdpo1_loss(POLICY, REFERENCE, beta=0.1, **KL), expected)
+    close(tdpo2_loss(POLICY, REFERENCE, beta=0.1, alpha=1.0, **KL), expected)
+    close(tdpo2_loss(POLICY, REFERENCE, beta=0.1, alpha=0.0, **KL), dpo_loss(POLICY, REFERENCE, beta=0.1))
+
+
+def test_tdpo2_passes_no_gradient_to_the_chosen_divergence():
+    kl = {name: value.clone().requires_grad_() for name, value in KL.items()}
+    tdpo2_loss(POLICY, REFERENCE, beta=0.1, **kl).losses.sum().backward()
+    assert kl["chosen_kl"].grad is None
+    assert (kl["rejected_kl"].grad > 0).all()  # lower the divergence of the rejected side
+    tdpo1_loss(POLICY, REFERENCE, beta=0.1, **kl).losses.sum().backward()
+    assert (kl["chosen_kl"].grad < 0).all()
+
+
+def test_tis_dpo_subtracts_the_chosen_divergence():
+    expected = -F.logsigmoid(0.1 * (MARGIN - 0.5 * (KL["chosen_kl"] - KL["rejected_kl"])))
+    close(tis_dpo_loss(POLICY, REFERENCE, beta=0.1, **KL), expected)
+
+
+@pytest.mark.parametrize("loss", [tdpo1_loss, tdpo2_loss, tis_dpo_loss])
+def test_divergences_that_were_not_computed_are_named(loss):
+    with pytest.raises(ValueError, match="chosen_kl"):
+        loss(POLICY, REFERENCE, beta=0.1)

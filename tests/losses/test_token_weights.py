@@ -1,0 +1,52 @@
+"""Token weights of LD-DPO, Focused-DPO and Target-DPO."""
+
+import pytest
+import torch
+
+from losses.focal import focal_weights, target_weights
+from losses.ld_dpo import ld_weights, pair_ld_weights
+
+
+def test_only_the_tail_of_the_longer_side_is_discounted():
+    chosen, rejected = pair_ld_weights(5, 3, alpha=0.25)
+    assert chosen.tolist() == [1, 1, 1, 0.25, 0.25]
+    assert rejected.tolist() == [1, 1, 1]
+
+
+def test_a_batch_is_its_pairs():
+    """Two pairs in the order of a batch: chosen 0, rejected 0, chosen 1, rejected 1."""
+    lengths = torch.tensor([2, 4, 3, 1])  # chosen 0, chosen 1, rejected 0, rejected 1
+    row = torch.tensor([0] * 2 + [2] * 3 + [1] * 4 + [3])
+    expected = torch.cat([*pair_ld_weights(2, 3, 0.5), *pair_ld_weights(4, 1, 0.5)])
+    assert torch.equal(ld_weights(row, lengths, 0.5), expected)
+
+
+def test_alpha_one_changes_nothing_and_other_values_are_refused():
+    assert all((weights == 1).all() for weights in pair_ld_weights(7, 2, 1.0))
+    with pytest.raises(ValueError, match="alpha"):
+        pair_ld_weights(7, 2, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "expected"),
+    [
+        ([1, 2, 3, 9], [1, 5, 6, 3, 9], ([1, 2, 1, 1], [1, 2, 2, 1, 1])),
+        ([1, 2, 3], [1, 2, 3], ([1, 1, 1], [1, 1, 1])),
+        ([1, 1, 1], [1, 1], ([1, 1, 2], [1, 1])),  # the suffix may not overlap the prefix
+        ([4], [5], ([2], [2])),
+    ],
+)
+def test_focal_weights_mark_the_middle(chosen, rejected, expected):
+    assert [w.tolist() for w in focal_weights(chosen, rejected, 2.0)] == list(map(list, expected))
+
+
+def test_target_weights_keep_the_lines_that_differ():
+    chosen = ["def f", "(x):\n", "    return", " x\n", ""]
+    rejected = ["def f", "(x):\n", "    y = 1\n", "    return", " x\n", ""]
+    weights = target_weights(chosen, rejected)
+    assert weights[0].tolist() == [1] * 5
+    assert weights[1].tolist() == [0, 0, 1, 0, 0, 0]
+
+
+def test_target_weights_of_identical_programs_are_empty():
+    assert target_weights(["a\n", "b"], ["a", "\nb"])[1].sum() == 0
