@@ -1,27 +1,44 @@
 """problems + completions + results -> pairs.jsonl, and a table of what was kept and dropped.
 
-    python -m data.collect +exp=quickstart
+    python -m data.collect +exp=quickstart run.split=train decode=sample
+    python -m data.collect +exp=quickstart run.split=train decode=sample pairing.prefer=frequent
 
-A join of the files that sample.py and evaluate.py wrote, then the rules of data/pairing.py. Needs no model;
-chosen programs are run once more (pairing.rerun). Beside the pairs, pairs.jsonl.meta.json holds the counts
-and the report on the dataset.
+A join of the files that `python evaluate.py` wrote with the same arguments, then the rules of
+data/pairing.py. Needs no model; chosen programs are run once more (pairing.rerun). Beside the pairs,
+pairs.jsonl.meta.json holds the counts and the report on the dataset.
 """
 
 import dataclasses
-from collections import Counter, defaultdict
+import json
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-import numpy as np
+from omegaconf import OmegaConf
 
+from conf.program import program, samples_folder
+from conf.schema import Config
 from data.decontaminate import Hit, benchmark_index, problem_hits
-from data.jsonl import as_record, iterate_jsonl, write_jsonl, write_provenance
-from data.pairing import Judged, Pairing, PairingConfig, Rerun, Selection, preference_pair, select_pairs
-from data.syntax import without_layout
+from data.evalplus import with_tests
+from data.execution import judge
+from data.jsonl import as_record, digest, file_digest, iterate_jsonl, write_jsonl, write_provenance
+from data.judging import Answer, Judge, judge_jobs, prepare
+from data.pair_report import dataset_report, table
+from data.pairing import (
+    Candidate,
+    Judged,
+    PairingConfig,
+    Rerun,
+    check_config,
+    preference_pair,
+    select_pairs,
+)
+from data.problems import CACHE, load_problems
+from data.protocols import Protocol, choose_protocol
+from data.samples import Sample
 from data.types import Completion, ExecutionResult, PreferencePair, Problem, Verdict
-
-PERCENTILES = (5, 25, 50, 75, 95)
 
 
 @dataclass(frozen=True)
@@ -163,97 +180,6 @@ def collect_pairs(
     return Collection(pairs, report)
 
 
-def dataset_report(judged: dict[str, list[Judged]], selection: Selection, hits: list[Hit]) -> dict:
-    """What a reader of the pairs should know, as plain JSON; `kept`, `problems` and `dropped` first."""
-    pairings = selection.pairings
-    samples = [row for rows in judged.values() for row in rows]
-    per_problem = Counter(p.problem.task_id for p in pairings)
-    duplicates = selection.dropped["samples: same program as an earlier one"]
-    return {
-        "kept": len(pairings),
-        "problems": len(per_problem),
-        "dropped": dict(sorted(selection.dropped.items())),
-        "samples": len(samples),
-        "sampled_problems": len(judged),
-        "verdicts": counted(result.verdict.value for _, result in samples),
-        "pass_rate": pass_rate_histogram(selection.pass_rates.values()),
-        "pairs_per_problem": {str(n): count for n, count in sorted(Counter(per_problem.values()).items())},
-        "chosen_verdicts": counted(p.chosen.result.verdict.value for p in pairings),
-        "rejected_verdicts": counted(p.rejected.result.verdict.value for p in pairings),
-        "rejected_exceptions": dict(
-            Counter(p.rejected.result.kind for p in pairings if p.rejected.result.kind).most_common(10)
-        ),
-        "length_unit": "tokens" if all(completion.ids for completion, _ in samples) else "characters",
-        "chosen_length": spread(p.chosen.length for p in pairings),
-        "rejected_length": spread(p.rejected.length for p in pairings),
-        "length_difference": spread(p.length_difference for p in pairings),
-        "edit_distance": spread(p.distance for p in pairings),
-        "layout_only": sum(map(differs_in_layout_only, pairings)),
-        "trivial_rejected": sum(p.rejected.trivial for p in pairings),
-        "duplicate_rate": round(duplicates / len(samples), 4) if samples else 0.0,
-        "temperatures": sorted({completion.temperature for completion, _ in samples}),
-        "decontamination_hits": [dataclasses.asdict(hit) for hit in hits],
-    }
-
-
-def differs_in_layout_only(pairing: Pairing) -> bool:
-    return pairing.chosen.form == pairing.rejected.form or (
-        without_layout(pairing.chosen.source) == without_layout(pairing.rejected.source)
-    )
-
-
-def counted(values: Iterable[str]) -> dict[str, int]:
-    """Value -> number, the most frequent first, then by name."""
-    return dict(sorted(Counter(values).items(), key=lambda item: (-item[1], item[0])))
-
-
-def pass_rate_histogram(rates: Iterable[float]) -> dict[str, int]:
-    """Problems per tenth of the pass rate; 0 and 1 have bins of their own."""
-    bins = {"0": 0} | {f"{i / 10:g}-{(i + 1) / 10:g}": 0 for i in range(10)} | {"1": 0}
-    names = list(bins)
-    for rate in rates:
-        bins["0" if rate == 0 else "1" if rate == 1 else names[1 + int(rate * 10)]] += 1
-    return bins
-
-
-def spread(values: Iterable[float]) -> dict[str, float]:
-    """Mean and percentiles, empty without values."""
-    found = np.array(list(values), dtype=np.float64)
-    if not found.size:
-        return {}
-    percentiles = {f"p{p}": round(float(np.percentile(found, p)), 3) for p in PERCENTILES}
-    return {"mean": round(float(found.mean()), 3), **percentiles}
-
-
-def table(report: dict) -> str:
-    """The report as text for the terminal."""
-    lines = [
-        f"pairs      {report['kept']} from {report['problems']} of {report['sampled_problems']} problems, "
-        f"{report['samples']} samples, {report['duplicate_rate']:.0%} of them repeat a program",
-        row("verdicts", report["verdicts"]),
-        row("pass rate", {name: count for name, count in report["pass_rate"].items() if count}),
-        row("rejected", report["rejected_verdicts"]),
-        row("exceptions", report["rejected_exceptions"]),
-        row("pairs per problem", report["pairs_per_problem"]),
-    ]
-    header = f"{report['length_unit']:<20}{'mean':>9}" + "".join(f"{f'p{p}':>9}" for p in PERCENTILES)
-    lines += ["", header]
-    for name in ("chosen_length", "rejected_length", "length_difference", "edit_distance"):
-        if report[name]:
-            lines.append(
-                f"{name.replace('_', ' '):<20}" + "".join(f"{v:>9.2f}" for v in report[name].values())
-            )
-    lines += ["", f"{'dropped':<62}{'number':>8}"]
-    lines += [f"  {reason:<60}{number:>8}" for reason, number in report["dropped"].items()]
-    for hit in report["decontamination_hits"]:
-        lines.append(f"  {hit['task_id']} repeats {hit['benchmark']} {hit['benchmark_id']} ({hit['kind']})")
-    return "\n".join(lines)
-
-
-def row(name: str, counts: dict[str, int]) -> str:
-    return f"{name:<10} " + (", ".join(f"{key} {count}" for key, count in counts.items()) or "(none)")
-
-
 def write_pairs(path: Path | str, collection: Collection, **facts: object) -> None:
     """pairs.jsonl and, after it, pairs.jsonl.meta.json; an empty collection is an error that says why."""
     if not collection.pairs:
@@ -261,3 +187,121 @@ def write_pairs(path: Path | str, collection: Collection, **facts: object) -> No
         raise ValueError(f"no pairs to write to {path} ({reasons}); sample more per problem or relax pairing")
     write_jsonl(path, collection.pairs)
     write_provenance(path, **collection.report, **facts)
+
+
+# From here on: the program.
+
+
+def inputs(cfg: Config, config: PairingConfig) -> tuple[Path, Path]:
+    """completions.jsonl and results.jsonl, both there."""
+    if config.completions is None and cfg.run.split == "test":
+        raise ValueError(
+            "run.split is test, whose problems score the policy; collect from others: run.split=train, "
+            "with which evaluate.py has to be run first"
+        )
+    completions = Path(config.completions or samples_folder(cfg) / "completions.jsonl")
+    results = Path(config.results or completions.with_name("results.jsonl"))
+    for path in (completions, results):
+        if not path.exists():
+            raise FileNotFoundError(f"{path} does not exist; run first: python evaluate.py, same arguments")
+    return completions, results
+
+
+def protocol_of(cfg: Config, results: Path) -> Protocol:
+    """How the answers became programs: as summary.json beside the results says, else the usual way."""
+    summary = results.with_name("summary.json")
+    if not summary.exists():
+        return choose_protocol(cfg.protocol, cfg.benchmark or cfg.data.problems)
+    stored = json.loads(summary.read_text(encoding="utf-8"))["protocol"]
+    fields = {field.name for field in dataclasses.fields(Protocol)}
+    return Protocol(**{k: tuple(v) if k == "stops" else v for k, v in stored.items() if k in fields})
+
+
+def check_keys(results: Path, answers: dict[tuple[str, int], Answer]) -> None:
+    """Verdicts must be those of the programs, tests and limits at hand; evaluate.py notes what it judged."""
+    for number, row in iterate_jsonl(results):
+        answer = answers.get((row.get("task_id"), row.get("sample")))
+        if answer is not None and row.get("key", answer.key) != answer.key:
+            raise ValueError(
+                f"{results}, line {number}: judged with another program, test or limit than {row['task_id']} "
+                f"sample {row['sample']} has now; run python evaluate.py again, same arguments"
+            )
+
+
+def judge_again(answers: dict[tuple[str, int], Answer], judge: Judge) -> Rerun:
+    """A function for `select_pairs` that runs chosen programs once more; EvalPlus's both test sets count."""
+
+    def rerun(jobs: list[tuple[Problem, Candidate]]) -> list[Verdict]:
+        names = [(problem.task_id, candidate.completion.sample) for problem, candidate in jobs]
+        rows = dict(judge_jobs({name: answers[name].jobs for name in names}, judge))
+        return [Verdict(rows[name]["verdict"]) for name in names]
+
+    return rerun
+
+
+def provenance_of(completions: Path) -> dict:
+    """What the sampler noted about the checkpoint and the tokenizer; empty without a meta file."""
+    path = completions.with_name(completions.name + ".meta.json")
+    facts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return {key: facts[key] for key in ("checkpoint", "tokenizer") if key in facts}
+
+
+def finished_report(out: Path, wanted: str) -> dict | None:
+    """The report beside `out` if it was made from the same inputs and settings."""
+    meta = out.with_name(out.name + ".meta.json")
+    if not out.exists() or not meta.exists():
+        return None
+    report = json.loads(meta.read_text(encoding="utf-8"))
+    return report if report.get("inputs_digest") == wanted else None
+
+
+@program
+def main(cfg: Config) -> None:
+    config: PairingConfig = OmegaConf.to_object(cfg.pairing)
+    check_config(config)
+    completions_path, results_path = inputs(cfg, config)
+    protocol = protocol_of(cfg, results_path)
+    sandbox = OmegaConf.to_object(cfg.sandbox)
+    limits = {name: value for name, value in dataclasses.asdict(sandbox).items() if name != "workers"}
+    settings = {
+        "pairing": dataclasses.asdict(config),
+        "seed": cfg.run.seed,
+        "protocol": dataclasses.asdict(protocol),
+        "sandbox": limits,
+        "completions": {"path": str(completions_path), "digest": file_digest(completions_path)},
+        "results": {"path": str(results_path), "digest": file_digest(results_path)},
+    }
+    out = Path(cfg.run.dir, "pairs.jsonl")
+    inputs_digest = digest(settings)
+    report = finished_report(out, inputs_digest)
+    if report is not None:
+        print(f"found      {out}: collected from the same files with the same settings\n{table(report)}")
+        return
+
+    source = cfg.benchmark or cfg.data.problems
+    count = None if cfg.benchmark else getattr(cfg.data, cfg.run.split, None)
+    problems = with_tests(load_problems(source, cfg.run.split, count=count, seed=cfg.data.seed), CACHE)
+    completions, results = read_completions(completions_path), read_results(results_path)
+    join(problems, completions, results)  # its errors before those of what follows
+    samples = [Sample(c.task_id, c.sample, c.text, temperature=c.temperature) for c in completions]
+    prepared = prepare(samples, problems, protocol, limits, sandbox.seconds)
+    answers = {(answer.sample.task_id, answer.sample.sample): answer for answer in prepared}
+    check_keys(results_path, answers)
+    collection = collect_pairs(
+        problems,
+        completions,
+        results,
+        config,
+        seed=cfg.run.seed,
+        source=lambda problem, completion: answers[problem.task_id, completion.sample].source,
+        rerun=judge_again(answers, partial(judge, config=sandbox)) if config.rerun else None,
+        benchmarks={name: load_problems(name) for name in config.benchmarks},
+        provenance=provenance_of(completions_path),
+    )
+    print(table(collection.report))
+    write_pairs(out, collection, **settings, inputs_digest=inputs_digest)
+    print(f"written    {out}, {out.name}.meta.json")
+
+
+if __name__ == "__main__":
+    main()

@@ -8,7 +8,8 @@ from random import Random
 
 import pytest
 
-from data.collect import collect_pairs, join, read_completions, read_results, table, write_pairs
+from data.collect import collect_pairs, join, read_completions, read_results, write_pairs
+from data.pair_report import table
 from data.pairing import PairingConfig, choose_pairs, within_quota
 from data.types import Completion, ExecutionResult, Problem, Verdict
 

@@ -1,0 +1,112 @@
+"""`python -m data.collect` with the real judge: from files to pairs, run again, and what stops it."""
+
+import json
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from data.execution import SandboxConfig, judge
+from data.jsonl import write_jsonl, write_provenance
+from data.judging import judge_answers, prepare
+from data.protocols import PROTOCOLS
+from data.samples import Sample
+from data.toy import toy_problems
+from data.types import Completion
+
+ROOT = Path(__file__).parents[2]
+PROBLEMS = 4
+SECONDS = 1.0
+
+pytestmark = pytest.mark.slow  # a process that composes the config, and a sandbox: five seconds
+
+
+def run_collect(home: Path, *overrides: str) -> subprocess.CompletedProcess:
+    command = [
+        sys.executable, "-m", "data.collect", "run.split=train", f"run.home={home}", f"data.train={PROBLEMS}",
+        "sandbox=plain", f"sandbox.seconds={SECONDS}", "sandbox.workers=1", *overrides,
+    ]  # fmt: skip
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Path:
+    """A run folder as evaluate.py leaves it: the right program, its bugs, each of them twice, a cut answer."""
+    home = tmp_path_factory.mktemp("collect") / "run"
+    folder = home / "base-train-sample"
+    problems = toy_problems("train", PROBLEMS, 0)
+    completions = []
+    for problem in problems:
+        texts = [problem.canonical_solution, *(bug["body"] for bug in problem.meta["bugs"])] * 2
+        for i, text in enumerate([*texts, "    return 0\n", "    return"]):
+            ids = [ord(character) for character in text]
+            finished = text != "    return"
+            completions.append(
+                Completion(problem.task_id, i, text, [1], ids, finished, temperature=0.8, seed=7)
+            )
+    write_jsonl(folder / "completions.jsonl", completions)
+    write_provenance(folder / "completions.jsonl", checkpoint="c" * 64, tokenizer="t" * 16)
+    judge_all(folder, problems, completions)
+    return home
+
+
+def judge_all(folder: Path, problems: list, completions: list) -> None:
+    config = SandboxConfig(
+        seconds=SECONDS, workers=1, layers=["split", "rlimits"], require=["split", "rlimits"]
+    )
+    limits = {name: value for name, value in vars(config).items() if name != "workers"}
+    samples = [Sample(c.task_id, c.sample, c.text, temperature=c.temperature) for c in completions]
+    answers = prepare(samples, problems, PROTOCOLS["plain"], limits, config.seconds)
+    judge_answers(answers, partial(judge, config=config), folder / "results.jsonl")
+
+
+def test_the_line_from_verdicts_to_pairs(home):
+    done = run_collect(home)
+    assert done.returncode == 0, done.stderr
+    pairs = [json.loads(line) for line in (home / "pairs.jsonl").read_text().splitlines()]
+    problems = {problem.task_id: problem for problem in toy_problems("train", PROBLEMS, 0)}
+    assert {pair["task_id"] for pair in pairs} == set(problems)
+    for pair in pairs:
+        assert pair["prompt"] == problems[pair["task_id"]].prompt
+        assert pair["chosen"] == problems[pair["task_id"]].canonical_solution
+        assert pair["chosen_ids"] == [ord(character) for character in pair["chosen"]]
+        assert pair["rejected"] != pair["chosen"]
+        assert (pair["meta"]["tokenizer"], pair["meta"]["checkpoint"]) == ("t" * 16, "c" * 64)
+    meta = json.loads((home / "pairs.jsonl.meta.json").read_text())
+    assert meta["kept"] == len(pairs)
+    assert meta["problems"] == PROBLEMS
+    assert meta["dropped"]["samples: cut by the length limit"] == PROBLEMS
+    assert f"pairs      {len(pairs)} from {PROBLEMS} of {PROBLEMS} problems" in done.stdout
+
+    before = (home / "pairs.jsonl").stat().st_mtime_ns
+    again = run_collect(home)
+    assert again.returncode == 0, again.stderr
+    assert "collected from the same files with the same settings" in again.stdout
+    assert (home / "pairs.jsonl").stat().st_mtime_ns == before
+
+    other = run_collect(home, "pairing.per_problem=1")
+    assert other.returncode == 0, other.stderr
+    assert len((home / "pairs.jsonl").read_text().splitlines()) == PROBLEMS
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["run.split=test"], "run.split is test, whose problems score the policy"),
+        (["run.split=validation"], "completions.jsonl does not exist; run first: python evaluate.py"),
+        (["sandbox.seconds=2"], "judged with another program, test or limit"),
+        (["pairing.pass_rate=[0.99,1.0]"], "no pairs to write to"),
+    ],
+)  # fmt: skip
+def test_mistakes_end_in_one_line_and_change_nothing(home, overrides, message):
+    before = sorted(path for path in home.rglob("*") if "hydra" not in path.parts)
+    done = run_collect(home, *overrides)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert sorted(path for path in home.rglob("*") if "hydra" not in path.parts) == before
