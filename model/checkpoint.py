@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from model.families import parse_config, to_config_json
 from model.layouts import Published, published_tensors
+from model.lora import merged_state
 from model.transformer import Transformer
 
 DTYPES = {
@@ -330,7 +331,8 @@ def save_model(
     """Write `model` to `folder` in the published layout of its family; other tools load it as it is.
 
     The folder appears whole or not at all; one that exists is replaced. config.json keeps every key of the one
-    the model was loaded from. `tokenizer_from` is a folder whose tokenizer and generation files are copied.
+    the model was loaded from; adapters are added into the weights. `tokenizer_from` is a folder whose tokenizer
+    and generation files are copied.
     `state` (parameter name -> full tensor) stands in for the model's own parameters when those are sharded.
     """
     folder = Path(folder)
@@ -338,7 +340,7 @@ def save_model(
     staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         staging.chmod(0o755)
-        state = state or dict(model.named_parameters())
+        state = state or merged_state(model)
         write_weights(published_tensors(model), state, staging, shard_bytes)
         config = _published_config(model, state["embedding.weight"].dtype)
         (staging / "config.json").write_text(json.dumps(config, indent=2) + "\n")

@@ -127,6 +127,7 @@ def published_tensors(model: Transformer) -> dict[str, Published]:
     return {
         name: _place(config, layout, name, tuple(parameter.shape), order)
         for name, parameter in model.named_parameters()
+        if ".adapters." not in name  # model/lora.py publishes those
     }
 
 
