@@ -40,6 +40,8 @@ from data.protocols import Protocol, choose_protocol
 from data.samples import Sample
 from data.types import Completion, ExecutionResult, PreferencePair, Problem, Verdict
 
+DIGESTS = {"checkpoint": "weights", "tokenizer": "tokenizer"}  # in a pair's meta: in the sampler's identity
+
 
 @dataclass(frozen=True)
 class Collection:
@@ -239,11 +241,10 @@ def judge_again(answers: dict[tuple[str, int], Answer], judge: Judge) -> Rerun:
     return rerun
 
 
-def provenance_of(completions: Path) -> dict:
-    """What the sampler noted about the checkpoint and the tokenizer; empty without a meta file."""
+def sampler_of(completions: Path) -> dict:
+    """What sample.py noted beside the completions: weights, tokenizer, decode, ...; empty without that."""
     path = completions.with_name(completions.name + ".meta.json")
-    facts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return {key: facts[key] for key in ("checkpoint", "tokenizer") if key in facts}
+    return json.loads(path.read_text(encoding="utf-8")).get("identity", {}) if path.exists() else {}
 
 
 def finished_report(out: Path, wanted: str) -> dict | None:
@@ -287,6 +288,7 @@ def main(cfg: Config) -> None:
     prepared = prepare(samples, problems, protocol, limits, sandbox.seconds)
     answers = {(answer.sample.task_id, answer.sample.sample): answer for answer in prepared}
     check_keys(results_path, answers)
+    sampler = sampler_of(completions_path)
     collection = collect_pairs(
         problems,
         completions,
@@ -296,10 +298,10 @@ def main(cfg: Config) -> None:
         source=lambda problem, completion: answers[problem.task_id, completion.sample].source,
         rerun=judge_again(answers, partial(judge, config=sandbox)) if config.rerun else None,
         benchmarks={name: load_problems(name) for name in config.benchmarks},
-        provenance=provenance_of(completions_path),
+        provenance={name: sampler[key] for name, key in DIGESTS.items() if key in sampler},
     )
     print(table(collection.report))
-    write_pairs(out, collection, **settings, inputs_digest=inputs_digest)
+    write_pairs(out, collection, sampler=sampler, **settings, inputs_digest=inputs_digest)
     print(f"written    {out}, {out.name}.meta.json")
 
 

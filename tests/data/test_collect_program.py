@@ -36,7 +36,7 @@ def run_collect(home: Path, *overrides: str) -> subprocess.CompletedProcess:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory) -> Path:
-    """A run folder as evaluate.py leaves it: the right program, its bugs, each of them twice, a cut answer."""
+    """A run folder as evaluate.py leaves it: the right program, its bugs, each twice, a cut answer."""
     home = tmp_path_factory.mktemp("collect") / "run"
     folder = home / "base-train-sample"
     problems = toy_problems("train", PROBLEMS, 0)
@@ -50,7 +50,8 @@ def home(tmp_path_factory) -> Path:
                 Completion(problem.task_id, i, text, [1], ids, finished, temperature=0.8, seed=7)
             )
     write_jsonl(folder / "completions.jsonl", completions)
-    write_provenance(folder / "completions.jsonl", checkpoint="c" * 64, tokenizer="t" * 16)
+    identity = {"weights": "c" * 64, "tokenizer": "t" * 16, "decode": {"n": 16}}
+    write_provenance(folder / "completions.jsonl", identity=identity)
     judge_all(folder, problems, completions)
     return home
 
@@ -79,6 +80,7 @@ def test_the_line_from_verdicts_to_pairs(home):
         assert (pair["meta"]["tokenizer"], pair["meta"]["checkpoint"]) == ("t" * 16, "c" * 64)
     meta = json.loads((home / "pairs.jsonl.meta.json").read_text())
     assert meta["kept"] == len(pairs)
+    assert meta["sampler"]["decode"] == {"n": 16}
     assert meta["problems"] == PROBLEMS
     assert meta["dropped"]["samples: cut by the length limit"] == PROBLEMS
     assert f"pairs      {len(pairs)} from {PROBLEMS} of {PROBLEMS} problems" in done.stdout
