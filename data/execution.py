@@ -1,19 +1,21 @@
 """Run untrusted programs against tests: `execute` for one, `judge` for many, a command for a file of them.
 
-Tests and program never share a process: the tests run in a judge, which asks the program's process for answers and
-sees only plain data (data/sandbox/). What surrounds the program's process is `SandboxConfig.layers`; what of it works
-on this machine, `sandbox_report` says in one line.
+Tests and program never share a process: the tests run in a judge, which asks the program's process for
+answers and sees only plain data (data/sandbox/). What surrounds the program's process is
+`SandboxConfig.layers`; what of it works on this machine, `sandbox_report` says in one line.
 
 A program is a dict: `prompt` and `completion`, joined to the program's text; `test`, text that defines
-`check(candidate)` or just asserts; `entry_point`, the name under which the tests know the candidate (may be empty).
-Optional: `context`, trusted text whose definitions the tests may use (default: the prompt), and `data`, a plain value
-that the tests find as `__judge__.data` (data/sandbox/judge.py, `Report`).
+`check(candidate)` or just asserts; `entry_point`, the name under which the tests know the candidate (may be
+empty). Optional: `context`, trusted text whose definitions the tests may use (default: the prompt), and
+`data`, a plain value that the tests find as `__judge__.data` (data/sandbox/judge.py, `Report`).
 
-Not protected against: kernel exploits, side channels (time, load, caches), and a test that passes wrong answers.
+Not protected against: kernel exploits, side channels (time, load, caches), and a test that passes wrong
+answers.
 """
 
 import atexit
 import os
+import sys
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -21,9 +23,10 @@ from data.sandbox.codec import Encoder
 from data.sandbox.config import SandboxConfig
 from data.sandbox.pool import Task, Zygote, run_tasks
 from data.sandbox.prepare import BrokenTest, compile_test, failed_test, test_text
+from data.sandbox.report import check_required, report_line, warning
 from data.types import ExecutionResult, Verdict
 
-__all__ = ["ExecutionResult", "Job", "SandboxConfig", "Verdict", "execute", "judge"]
+__all__ = ["ExecutionResult", "Job", "SandboxConfig", "Verdict", "execute", "judge", "sandbox_report"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,8 @@ def execute(program: dict, timeout: float = 3.0, config: SandboxConfig | None = 
 def judge(
     jobs: Iterable[Job], config: SandboxConfig | None = None
 ) -> Iterator[tuple[Hashable, ExecutionResult]]:
-    """(key, result) of each job as it finishes, in no fixed order. Jobs are drawn from `jobs` as workers get free."""
+    """(key, result) of each job as it finishes, in no fixed order. Jobs are drawn from `jobs` as workers
+    get free."""
     config = config or SandboxConfig()
     broken: list[tuple[Hashable, ExecutionResult]] = []
     programs: dict[Hashable, dict] = {}
@@ -77,7 +81,7 @@ def make_task(number: int, job: Job, config: SandboxConfig) -> Task:
     missing = [name for name in ("prompt", "completion", "test", "entry_point") if name not in program]
     if missing:
         raise ValueError(
-            f"program of job {job.key!r}: no {', '.join(missing)}; found the keys {', '.join(sorted(program))}"
+            f"program of job {job.key!r}: no {', '.join(missing)}; it has {', '.join(sorted(program))}"
         )
     code, asserts = compile_test(test_text(program["test"]))
     prompt = program["prompt"]
@@ -105,6 +109,8 @@ def encode_data(data: object) -> bytes:
     """A plain value for the judge; bytes are taken as already encoded."""
     if data is None:
         return b""
+    if isinstance(data, bytes):
+        return data
     encoder = Encoder(refuse_foreign)
     encoder.encode(data)
     return b"".join(encoder.parts)
@@ -138,12 +144,32 @@ def as_result(raw: dict, program: dict) -> ExecutionResult:
     )
 
 
+def sandbox_report(config: SandboxConfig | None = None) -> str:
+    """Which layers hold on this machine, in one line. Starts the sandbox; ValueError when a required one is
+    missing."""
+    config = config or SandboxConfig()
+    zygote = zygote_for(config)
+    workers = config.workers or core_count()
+    return report_line(zygote.report, zygote.about, workers, config.seconds, config.memory_mb)
+
+
 def zygote_for(config: SandboxConfig) -> Zygote:
     """The warm process for this kind of sandbox; one per process and kind, closed at exit."""
-    key = (os.getpid(), tuple(config.layers), config.scratch_mb, config.processes)
+    options = {
+        "layers": [*config.layers],
+        "scratch_mb": config.scratch_mb,
+        "processes": config.processes,
+        "memory_mb": config.memory_mb,
+    }
+    key = (os.getpid(), *map(str, options.values()))
     if key not in ZYGOTES:
-        options = {"layers": config.layers, "scratch_mb": config.scratch_mb, "processes": config.processes}
-        ZYGOTES[key] = Zygote(options)
+        zygote = Zygote(options)
+        zygote.idle.append(zygote.worker())
+        ZYGOTES[key] = zygote
+        loud = warning(zygote.report)
+        if loud:
+            print(loud, file=sys.stderr)
+    check_required(ZYGOTES[key].report, config.require)
     return ZYGOTES[key]
 
 

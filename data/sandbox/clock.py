@@ -1,7 +1,8 @@
-"""How long a program has run: its CPU time, and how long it sat still. The judge asks; nothing runs in the program.
+"""How long a program has run: its CPU time, and how long it sat still. The judge asks; nothing runs in the
+program.
 
-A limit on the wall clock would punish programs for a busy machine. CPU time does not count the wait for a core.
-A program that sleeps uses no CPU time, so time in which none of its threads could run counts as well.
+A limit on the wall clock would punish programs for a busy machine. CPU time does not count the wait for a
+core. A program that sleeps uses no CPU time, so time in which none of its threads could run counts as well.
 """
 
 import contextlib

@@ -1,13 +1,14 @@
 """Plain data as bytes, exactly, and nothing else: the only thing that crosses between tests and program.
 
-Not pickle, not marshal, not eval: decoding builds values and runs no code of the sender. Exact for None, bool,
-int of any size, float (nan, inf, -0.0), complex, str (lone surrogates too), bytes, bytearray, list, tuple,
-named tuples, dict (any key), set, frozenset, range, slice, dict views, deque, Counter, OrderedDict, defaultdict,
-Decimal, Fraction, date and time, array, builtin types and exceptions, NumPy scalars and arrays. Subclasses are
-reduced to their base by the base's own methods. What is none of these goes to `foreign`, which may encode it as a
-reference, and comes back through `Decoder.foreign`.
+Not pickle, not marshal, not eval: decoding builds values and runs no code of the sender. Exact for None,
+bool, int of any size, float (nan, inf, -0.0), complex, str (lone surrogates too), bytes, bytearray, list,
+tuple, named tuples, dict (any key), set, frozenset, range, slice, dict views, deque, Counter, OrderedDict,
+defaultdict, Decimal, Fraction, date and time, array, builtin types and exceptions, NumPy scalars and
+arrays. Subclasses are reduced to their base by the base's own methods. What is none of these goes to
+`foreign`, which may encode it as a reference, and comes back through `Decoder.foreign`.
 
-A value starts with one tag byte; counts are little-endian uint32. Lists and tuples of one scalar type are packed.
+A value starts with one tag byte; counts are little-endian uint32. Lists and tuples of one scalar type are
+packed.
 """
 
 import array
@@ -49,7 +50,8 @@ class CodecError(Exception):
 
 
 class Encoder:
-    """One message. With `track`, mutable containers are numbered in `mutables` and repeated ones become references."""
+    """One message. With `track`, mutable containers are numbered in `mutables` and repeated ones become
+    references."""
 
     def __init__(
         self,

@@ -5,13 +5,11 @@ from dataclasses import dataclass, field
 LAYERS = ("split", "rlimits", "capabilities", "namespaces", "tmpfs", "landlock", "seccomp", "cgroup")
 
 
-@dataclass(frozen=True)
+@dataclass
 class SandboxConfig:
-    """Limits of one program and the layers around it. `conf/sandbox/strict.yaml` and `plain.yaml` are two such."""
+    """Limits of one program and the layers around it. Not frozen: OmegaConf would make its node read-only."""
 
-    seconds: float = (
-        3.0  # CPU time of the program, and the longest it may sleep; the wall cap is 3 x this + 1 s
-    )
+    seconds: float = 3.0  # CPU time of a program, and the longest it may sit idle; wall cap 3 x this + 1 s
     judge_seconds: float = 30.0  # CPU time of the tests themselves
     memory_mb: int = 4096  # address space of the program
     output_mb: int = 16  # standard output and error together, and the largest file

@@ -1,8 +1,8 @@
 """The trusted side of one program: runs the tests, asks the program's process for answers, gives the verdict.
 
-One process per program, forked by the worker. It reads the program from the host, forks the program's process, and
-only then reads the tests. A verdict comes only from what happened here: `passed` means that the test code ran to
-its end in this process while the program's process was alive and within its limits.
+One process per program, forked by the worker. It reads the program from the host, forks the program's
+process, and only then reads the tests. A verdict comes only from what happened here: `passed` means that
+the test code ran to its end in this process while the program's process was alive and within its limits.
 """
 
 import builtins
@@ -79,7 +79,8 @@ def judge_one(control: socket.socket, isolation: Isolation) -> None:
 
 
 def open_output() -> int:
-    """A file in memory for what the program prints: capped by RLIMIT_FSIZE, read only by us, nobody waits for it."""
+    """A file in memory for what the program prints: capped by RLIMIT_FSIZE, read only by us, nobody waits
+    for it."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("output")
     descriptor, path = tempfile.mkstemp()
@@ -266,8 +267,9 @@ def open_pidfd(pid: int) -> int | None:
 
 
 def operate_on_tests(value: object, operation: str, operands: tuple) -> object:
-    """What a program may do with an object the tests gave it: call it, advance it, and, for instances of the
-    tests' own classes, use public attributes. Nothing that leads to a frame, a module or a dictionary of ours."""
+    """What a program may do with an object the tests gave it: call it, advance it, and, for instances of
+    the tests' own classes, use public attributes. Nothing that leads to a frame, a module or a dictionary
+    of ours."""
     if operation == "call" and callable(value):
         arguments, keywords = operands
         return value(*arguments, **keywords)
@@ -297,7 +299,8 @@ def operate_on_tests(value: object, operation: str, operands: tuple) -> object:
 
 
 class TestNames(dict):
-    """Builtins of the test code; a name found nowhere is looked for where in-process tests would have found it."""
+    """Builtins of the test code; a name found nowhere is looked for where in-process tests would have found
+    it."""
 
     def __init__(self, find: Callable[[str], object]) -> None:
         super().__init__(vars(builtins))
@@ -343,7 +346,8 @@ class Trial:
             seed_random(session.job["seed"])
 
     def outcome(self) -> Outcome:
-        """Compile, execute, test. The program's failure, if there is one, outranks whatever the tests made of it."""
+        """Compile, execute, test. The program's failure, if there is one, outranks whatever the tests made
+        of it."""
         session = self.session
         try:
             found = self.stages()
@@ -415,7 +419,8 @@ class Trial:
         return Outcome("wrong_answer", "" if isinstance(error, AssertionError) else kind, message)
 
     def find(self, name: str) -> object:
-        """A name the test code uses and nobody defined: from the prompt, the standard library, the program."""
+        """A name the test code uses and nobody defined: from the prompt, the standard library, the
+        program."""
         if name.startswith("__"):
             raise KeyError(name)
         context = self.run_context()

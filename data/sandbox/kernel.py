@@ -28,6 +28,7 @@ SYS_LANDLOCK_RESTRICT_SELF = 446
 SYS_MOUNT_SETATTR = 442
 SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}.get(MACHINE, -1)
 SYS_SECCOMP = {"x86_64": 317, "aarch64": 277}.get(MACHINE, -1)
+SYS_CAPGET = {"x86_64": 125, "aarch64": 90}.get(MACHINE, -1)
 SYS_CAPSET = {"x86_64": 126, "aarch64": 91}.get(MACHINE, -1)
 
 

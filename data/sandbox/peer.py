@@ -1,11 +1,12 @@
-"""The conversation between tests and program: requests that may nest, answers, and arguments changed in place.
+"""The conversation between tests and program: requests that may nest, answers, and arguments changed in
+place.
 
-Both sides run the same class. What differs: the transport (the judge's keeps a clock and stops the program), and
-`operate`, which says what the other side may do with an object of ours. The program's side allows everything;
-the judge's allows only to call what the tests handed over.
+Both sides run the same class. What differs: the transport (the judge's keeps a clock and stops the
+program), and `operate`, which says what the other side may do with an object of ours. The program's side
+allows everything; the judge's allows only to call what the tests handed over.
 
-A request is C, the operation's name, the object's number, the operands. An answer is R and a value, or E and an
-exception as (class names, message, arguments); then what happened to the mutable operands.
+A request is C, the operation's name, the object's number, the operands. An answer is R and a value, or E
+and an exception as (class names, message, arguments); then what happened to the mutable operands.
 """
 
 import collections

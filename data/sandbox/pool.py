@@ -1,7 +1,8 @@
 """The host's side: one zygote, as many workers as wanted, jobs in, raw results out as they come.
 
-No thread and no fork in the host process: it may hold a model, a GPU context and threads. One `select` loop serves
-all workers. A worker that dies is replaced and its job tried once more; then the result is `internal_error`.
+No thread and no fork in the host process: it may hold a model, a GPU context and threads. One `select` loop
+serves all workers. A worker that dies is replaced and its job tried once more; then the result is
+`internal_error`.
 """
 
 import array
@@ -9,7 +10,6 @@ import collections
 import contextlib
 import os
 import selectors
-import shutil
 import signal
 import socket
 import subprocess
@@ -22,6 +22,7 @@ from pathlib import Path
 
 from data.sandbox import wire
 from data.sandbox.clock import HARD_EXTRA, HARD_FACTOR
+from data.sandbox.scratch import remove_tree
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 60.0  # a cold import of NumPy on a busy disk
@@ -36,7 +37,10 @@ ENVIRONMENT = {
     "MKL_NUM_THREADS": "1",
     "NUMEXPR_NUM_THREADS": "1",
 }
-START = "import sys; sys.path[0] = sys.argv[2]; from data.sandbox.zygote import main; main(int(sys.argv[1]), sys.argv[2])"
+START = (
+    "import sys; sys.path[0] = sys.argv[2]; from data.sandbox.zygote import main; "
+    "main(int(sys.argv[1]), sys.argv[2])"
+)
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ class Worker:
 
     def close(self) -> None:
         self.control.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remove_tree(self.folder)
 
 
 class Zygote:
@@ -151,7 +155,7 @@ class Zygote:
             with contextlib.suppress(OSError):
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remove_tree(self.folder)
 
 
 def is_open(control: socket.socket) -> bool:
@@ -168,7 +172,8 @@ def is_open(control: socket.socket) -> bool:
 
 
 def run_tasks(tasks: Iterable[Task], zygote: Zygote, workers: int) -> Iterator[tuple[Hashable, dict]]:
-    """(key, raw result) of each task, as they finish. Tasks are taken one at a time, when a worker is free."""
+    """(key, raw result) of each task, as they finish. Tasks are taken one at a time, when a worker is
+    free."""
     tasks = iter(tasks)
     again: collections.deque[tuple[Task, int]] = collections.deque()
     selector = selectors.DefaultSelector()

@@ -1,4 +1,5 @@
-"""Test text as the judge needs it: compiled once in the host, sent as code (samples of a problem share it)."""
+"""Test text as the judge needs it: compiled once in the host, sent as code (samples of a problem share
+it)."""
 
 import functools
 import marshal
@@ -19,7 +20,8 @@ def test_text(test: object) -> str:
 
 @functools.lru_cache(maxsize=256)
 def compile_test(text: str) -> tuple[bytes, int]:
-    """(marshalled code, number of assertions). Trusted text: it comes from the problem, never from a program."""
+    """(marshalled code, number of assertions). Trusted text: it comes from the problem, never from a
+    program."""
     if not text.strip():
         raise BrokenTest("the test is empty: every program would pass it")
     try:

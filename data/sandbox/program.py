@@ -1,7 +1,8 @@
 """The untrusted side: a process that holds one program and answers requests about it.
 
-Everything here may be read, patched and abused by the program. Nothing here decides anything: the worst a program
-can do is to give wrong answers or none. It was forked before the tests were in the memory of any ancestor.
+Everything here may be read, patched and abused by the program. Nothing here decides anything: the worst a
+program can do is to give wrong answers or none. It was forked before the tests were in the memory of any
+ancestor.
 """
 
 import asyncio

@@ -1,9 +1,10 @@
-"""Objects of the other process: what the tests hold of a value that is not plain data, and the other way round.
+"""Objects of the other process: what the tests hold of a value that is not plain data, and the other way
+round.
 
 A remote object forwards calls, attributes, items, iteration, length, truth and text. It never forwards
-comparison: it equals itself and nothing else, so a program cannot answer with an object that equals everything.
-Attributes with two leading underscores are not forwarded either, because libraries act on them (NumPy would read
-memory at the address an `__array_interface__` names).
+comparison: it equals itself and nothing else, so a program cannot answer with an object that equals
+everything. Attributes with two leading underscores are not forwarded either, because libraries act on them
+(NumPy would read memory at the address an `__array_interface__` names).
 """
 
 from collections.abc import Callable, Iterator
@@ -110,7 +111,8 @@ def ask(remote: Remote, operation: str, *operands: object) -> object:
 
 
 def remote_function(request: Request, number: int, label: str) -> Callable:
-    """A real function for a function of the other side: tests look at `callable`, `__name__`, `isfunction`."""
+    """A real function for a function of the other side: tests look at `callable`, `__name__`,
+    `isfunction`."""
 
     def remote(*arguments: object, **keywords: object) -> object:
         return request("call", number, arguments, keywords)

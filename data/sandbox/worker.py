@@ -7,7 +7,6 @@ It waits until something arrives, forks a judge which reads it, and cleans up wh
 import contextlib
 import os
 import select
-import shutil
 import signal
 import socket
 import traceback
@@ -15,19 +14,27 @@ import traceback
 from data.sandbox import kernel, wire
 from data.sandbox.isolation import Isolation
 from data.sandbox.judge import judge_one
+from data.sandbox.namespaces import renew_scratch
 from data.sandbox.reap import kill_all
+from data.sandbox.scratch import remove_tree
 
 
-def run_worker(control: socket.socket, folder: str, options: dict) -> None:
-    """The watchdog. Ends, and takes everything below with it, when the host closes `control` or the worker dies."""
+def run_worker(control: socket.socket, options: dict) -> None:
+    """The watchdog. Ends, and takes everything below with it, when the host closes `control` or the worker
+    dies."""
     kernel.die_with_parent()
     if kernel.LINUX:
         kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
-    isolation = Isolation(folder)
-    pid = os.fork()
+    isolation = Isolation(options["folder"], options)
+    try:
+        isolation.leave_host()
+        pid = os.fork()
+    except BaseException:
+        wire.send_message(control, {"broken": traceback.format_exc()[-1000:]})
+        os._exit(1)
     if pid == 0:
         try:
-            serve(control, isolation, options)
+            serve(control, isolation)
         except BaseException:
             with contextlib.suppress(OSError):
                 wire.send_message(control, {"broken": traceback.format_exc()[-1000:]})
@@ -52,11 +59,14 @@ def watch(control: socket.socket, pid: int) -> None:
                 return
 
 
-def serve(control: socket.socket, isolation: Isolation, options: dict) -> None:
+def serve(control: socket.socket, isolation: Isolation) -> None:
+    """Prepare the layers, then one judge after another."""
     kernel.die_with_parent()
     if kernel.LINUX:
         kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
+    isolation.prepare()
     kernel.hide_memory()
+    isolation.check()
     wire.send_message(control, {"ready": {"active": isolation.active, "missing": isolation.missing}})
     poll = select.poll()
     poll.register(control, select.POLLIN)
@@ -64,7 +74,7 @@ def serve(control: socket.socket, isolation: Isolation, options: dict) -> None:
         poll.poll()
         if not control.recv(1, socket.MSG_PEEK):
             return
-        make_scratch(isolation.scratch)
+        empty_scratch(isolation)
         pid = os.fork()
         if pid == 0:
             status = 1
@@ -83,9 +93,12 @@ def serve(control: socket.socket, isolation: Isolation, options: dict) -> None:
         wire.send_message(control, {"done": True})
 
 
-def make_scratch(path: str) -> None:
-    if os.path.isdir(path):
-        if not os.listdir(path):
-            return
-        shutil.rmtree(path)
-    os.mkdir(path, 0o700)
+def empty_scratch(isolation: Isolation) -> None:
+    """The next program finds nothing of the last one."""
+    if not os.listdir(isolation.scratch):
+        return
+    if isolation.own_root:
+        renew_scratch(isolation.options["scratch_mb"])
+    else:
+        remove_tree(isolation.scratch)
+        os.mkdir(isolation.scratch, 0o700)

@@ -1,6 +1,8 @@
-"""The warm process all workers are forked from: modules imported once, one thread, nothing of value in memory.
+"""The warm process all workers are forked from: modules imported once, one thread, nothing of value in
+memory.
 
-Started by the host as a fresh interpreter with a clean environment; ends when the host's end of its socket closes.
+Started by the host as a fresh interpreter with a clean environment; ends when the host's end of its socket
+closes.
 """
 
 import array
@@ -35,14 +37,14 @@ def main(number: int, root: str) -> None:
     gc.freeze()
     gc.disable()
     wire.send_message(control, {"ready": True, "python": sys.version.split()[0], "numpy": numpy_version()})
-    serve(control)
+    serve(control, root)
 
 
 def numpy_version() -> str:
     return getattr(sys.modules.get("numpy"), "__version__", "")
 
 
-def serve(control: socket.socket) -> None:
+def serve(control: socket.socket, root: str) -> None:
     """Fork a worker for each request: a header, then the worker's own socket as a descriptor."""
     poll = select.poll()
     poll.register(control, select.POLLIN)
@@ -63,7 +65,7 @@ def serve(control: socket.socket) -> None:
         pid = os.fork()
         if pid == 0:
             control.close()
-            run_worker(connection, options.pop("folder"), options)
+            run_worker(connection, options | {"root": root})
         connection.close()
 
 
