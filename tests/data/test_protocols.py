@@ -93,7 +93,8 @@ def test_three_shots_come_before_the_task():
     assert problem.prompt.count("[DONE]") == 3
     assert problem.prompt.startswith(
         "You are an expert Python programmer, and here is your task: Task 2. "
-        "Your code should pass these tests:\n\nassert g(0) == 2\nassert g(1) > 0\n[BEGIN]\ndef g(x):\n    return 2\n[DONE]\n\nYou are"
+        "Your code should pass these tests:\n\nassert g(0) == 2\nassert g(1) > 0\n"
+        "[BEGIN]\ndef g(x):\n    return 2\n[DONE]\n\nYou are"
     )
     assert problem.prompt.endswith("assert g(0) == 11\nassert g(1) > 0\n[BEGIN]\n")
     with pytest.raises(ValueError, match="need Mbpp/3, Mbpp/4"):

@@ -1,0 +1,156 @@
+"""Score a checkpoint, or a file of anyone's samples: completions -> verdicts -> pass@k with intervals.
+
+    python evaluate.py +exp=quickstart                         # the shipped base policy
+    python evaluate.py +exp=quickstart run.checkpoint=dpo      # and the paired comparison with base
+    python evaluate.py samples=FILE benchmark=humaneval        # no model: task_id and completion or solution
+    python evaluate.py samples=FILE benchmark=mbpp_plus compare=OTHER/results.jsonl
+
+Samples first when the completions are not there yet (sample.py) and goes on where it was interrupted; equal
+programs are judged once, and verdicts whose program, tests and limits have not changed are reused. Beside
+completions.jsonl it writes results.jsonl (a row per sample), summary.json, and samples-*.jsonl for EvalPlus
+and other tools.
+"""
+
+import dataclasses
+import time
+from functools import partial
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from conf.program import checkpoint_folder, program, samples_folder
+from conf.schema import Config
+from data.evalplus import with_tests
+from data.execution import SandboxConfig, judge
+from data.jsonl import digest, file_digest, read_jsonl, write_json
+from data.judging import Answer, judge_answers, prepare
+from data.problems import CACHE, load_problems
+from data.protocols import Protocol, choose_protocol
+from data.samples import Sample, read_samples, write_samples
+from data.score_table import score_table
+from data.statistics import compare, decoding, summarise
+from data.types import Problem
+from sample import sample_completions
+
+
+def score_file(cfg: Config) -> dict:
+    """`samples=FILE`: somebody's file against a benchmark, without a model."""
+    problems = problems_of(cfg)
+    samples, missing = read_samples(cfg.samples, problems, allow_missing=cfg.allow_missing)
+    if missing:
+        print(
+            f"missing    {len(missing)} of {len(problems)} problems have no sample; the score leaves them out"
+        )
+    protocol = choose_protocol(cfg.protocol or "plain", source_of(cfg))
+    folder = Path(
+        cfg.run.dir, f"{Path(cfg.samples).name.partition('.')[0]}-{source_of(cfg).replace('/', '_')}"
+    )
+    facts = {"samples": str(cfg.samples), "samples_digest": file_digest(cfg.samples), "missing": missing}
+    return score(cfg, folder, problems, samples, protocol, facts)
+
+
+def score_checkpoint(cfg: Config) -> dict:
+    """Sample what is not sampled yet, then score it."""
+    problems = problems_of(cfg)
+    folder = samples_folder(cfg)
+    start = time.perf_counter()
+    sample_completions(cfg)
+    seconds = {"sampling": round(time.perf_counter() - start, 2)}
+    samples, missing = read_samples(folder / "completions.jsonl", problems, allow_missing=cfg.allow_missing)
+    protocol = choose_protocol(cfg.protocol, source_of(cfg))
+    facts = {
+        "checkpoint": str(checkpoint_folder(cfg, cfg.run.checkpoint)),
+        "missing": missing,
+        "seconds": seconds,
+    }
+    return score(cfg, folder, problems, samples, protocol, facts)
+
+
+def source_of(cfg: Config) -> str:
+    return cfg.benchmark or cfg.data.problems
+
+
+def problems_of(cfg: Config) -> list[Problem]:
+    """The problems of `benchmark`, else of `data.problems`, with their tests."""
+    count = None if cfg.benchmark else getattr(cfg.data, cfg.run.split, None)
+    problems = load_problems(source_of(cfg), cfg.run.split, count=count, seed=cfg.data.seed)
+    return with_tests(problems, CACHE)
+
+
+def score(
+    cfg: Config,
+    folder: Path,
+    problems: list[Problem],
+    samples: list[Sample],
+    protocol: Protocol,
+    facts: dict,
+) -> dict:
+    """Judge, summarise, compare, print and write. Returns what summary.json holds."""
+    start = time.perf_counter()
+    sandbox: SandboxConfig = OmegaConf.to_object(cfg.sandbox)
+    limits = {name: value for name, value in dataclasses.asdict(sandbox).items() if name != "workers"}
+    answers = prepare(samples, problems, protocol, limits, sandbox.seconds)
+    rows = judge_answers(answers, partial(judge, config=sandbox), folder / "results.jsonl")
+    summary = facts | summarise(rows)
+    if "base" in rows[0]:  # EvalPlus: the verdicts on the original tests alone
+        summary["base"] = summarise([row | {"verdict": row["base"]} for row in rows])
+    summary |= {
+        "extraction_failed": sum(not row["extracted"] for row in rows),
+        "problems": {
+            "source": source_of(cfg),
+            "split": cfg.run.split,
+            "digest": digest(*map(repr, problems)),
+        },
+        "protocol": dataclasses.asdict(protocol) | {"digest": protocol.digest},
+        "sandbox": dataclasses.asdict(sandbox),
+        "seconds": facts.get("seconds", {}) | {"judging": round(time.perf_counter() - start, 2)},
+    }
+    other = results_to_compare(cfg, folder)
+    if other is not None:
+        summary["difference"] = {"against": str(other)} | compare(read_jsonl(other), rows)
+    write_sample_files(folder, answers)
+    write_json(folder / "summary.json", summary)
+    print(score_table(summary))
+    print(f"written    {folder}/summary.json, results.jsonl, samples-*.jsonl")
+    return summary
+
+
+def write_sample_files(folder: Path, answers: list[Answer]) -> None:
+    """samples-greedy.jsonl and the like: whole programs, as other tools read them."""
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for answer in answers:
+        name = decoding({"temperature": answer.sample.temperature})
+        groups.setdefault(name, []).append((answer.sample.task_id, answer.source))
+    for name, programs in groups.items():
+        write_samples(folder / f"samples-{name}.jsonl", programs)
+
+
+def results_to_compare(cfg: Config, folder: Path) -> Path | None:
+    """The results to compare with: `compare` (file, folder or checkpoint), else those of base if there."""
+    if cfg.compare:
+        places = [Path(cfg.compare), Path(cfg.compare, "results.jsonl")]
+        if not cfg.samples:
+            places.append(samples_folder(cfg, cfg.compare) / "results.jsonl")
+        found = next((path for path in places if path.is_file()), None)
+        if found is None:
+            raise FileNotFoundError(f"nothing to compare with: none of {', '.join(map(str, places))} exists")
+        return found
+    if cfg.samples:
+        return None
+    path = samples_folder(cfg, "base") / "results.jsonl"
+    return path if path.is_file() and path.parent != folder else None
+
+
+@program
+def main(cfg: Config) -> None:
+    summary = score_file(cfg) if cfg.samples else score_checkpoint(cfg)
+    left = summary["verdicts"].get("internal_error", 0)
+    if left:
+        raise ValueError(
+            f"{left} samples could not be judged, twice (internal_error in results.jsonl); "
+            "the score leaves them out: run the same command again"
+        )
+
+
+if __name__ == "__main__":
+    main()
