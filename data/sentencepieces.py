@@ -154,3 +154,59 @@ def read_varint(data: bytes, position: int) -> tuple[int, int]:
         position, shift = position + 1, shift + 7
         if byte < 0x80:
             return value, position
+
+
+def as_document(path: Path) -> dict:
+    """A tokenizer.model without a space in front of text, for programs that read tokenizer.json only.
+
+    Merges are every way to put a piece together from two others, in the order the pieces were learnt.
+    """
+    model = load_model(path.read_bytes(), path)
+    pieces = {model.id_to_piece(i): i for i in range(model.get_piece_size())}
+    control = [piece for piece, i in pieces.items() if model.is_control(i) or model.is_unknown(i)]
+    learnt = [piece for piece, i in pieces.items() if piece not in control and not model.is_byte(i)]
+    begin, unknown = model.id_to_piece(model.bos_id()), model.id_to_piece(model.unk_id())
+    merges = [
+        (piece[:cut], piece[cut:])
+        for piece in sorted(learnt, key=lambda piece: (-model.get_score(pieces[piece]), pieces[piece]))
+        for cut in range(1, len(piece))
+        if piece[:cut] in pieces and piece[cut:] in pieces
+    ]
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [{"id": pieces[name], "content": name} | flags for name in control],
+        "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": SPACE},
+        "pre_tokenizer": None,
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [
+                {"SpecialToken": {"id": begin, "type_id": 0}},
+                {"Sequence": {"id": "A", "type_id": 0}},
+            ],
+            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+            "special_tokens": {begin: {"id": begin, "ids": [pieces[begin]], "tokens": [begin]}},
+        },
+        "decoder": {
+            "type": "Sequence",
+            "decoders": [
+                {"type": "Replace", "pattern": {"String": SPACE}, "content": " "},
+                {"type": "ByteFallback"},
+                {"type": "Fuse"},
+            ],
+        },
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": unknown,
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": True,
+            "byte_fallback": True,
+            "ignore_merges": False,
+            "vocab": pieces,
+            "merges": merges,
+        },
+    }

@@ -7,9 +7,7 @@ pieces and does nothing else. `train_tokenizer` makes a vocabulary of our own.
 """
 
 import codecs
-import hashlib
 import io
-import json
 import re
 from collections.abc import Iterable
 from functools import cached_property
@@ -17,27 +15,22 @@ from pathlib import Path
 
 import sentencepiece
 
-from data.added_tokens import NO_PREFIX, AddedToken, Prefix
 from data.chat_template import TemplateRenderer
 from data.jsonl import write_json
-from data.sentencepieces import SPACE, SentencePieces
-from data.tokenizer_json import JsonPieces, begin_token, from_vocabulary, prefix_of
+from data.sentencepieces import as_document
+from data.tokenizer_files import (
+    adds_bos,
+    declared_stop_ids,
+    default_template,
+    digest_tokenizer,
+    named_tokens,
+    read_chat_templates,
+    read_json,
+    read_vocabulary,
+)
+from data.tokenizer_json import begin_token
 
 PAD, BOS, EOS, UNK = "<pad>", "<s>", "</s>", "<unk>"
-# Whatever a folder has of these makes its digest, and must go along when a checkpoint is saved.
-TOKENIZER_FILES = (
-    "tokenizer.model",
-    "tokenizer.json",
-    "vocab.json",
-    "merges.txt",
-    "added_tokens.json",
-    "special_tokens_map.json",
-    "tokenizer_config.json",
-    "chat_template.jinja",
-    "chat_template.json",
-)
-TEMPLATE_FOLDER = "additional_chat_templates"
-BEGINS_WITH_BOS = {"LlamaTokenizer", "CodeLlamaTokenizer", "GemmaTokenizer", ""}  # where no file says so
 ANSWER = "THEANSWER"  # stands for an assistant's message when we look for what ends one
 
 
@@ -181,136 +174,6 @@ def check_vocabulary(tokenizer: Tokenizer, rows: int) -> None:
         )
 
 
-def read_vocabulary(
-    folder: Path, config: dict, named: Iterable[str], stop: set[int]
-) -> tuple[SentencePieces | JsonPieces, dict | None]:
-    """The folder's vocabulary, and its tokenizer.json where there is one."""
-    model, document = folder / "tokenizer.model", folder / "tokenizer.json"
-    spec = read_json(document) or None
-    kind = tokenizer_class(config)
-    if model.is_file() and not (spec and is_rank_file(model)):
-        if spec:
-            prefix = prefix_of(spec)
-        elif kind == "GemmaTokenizer" or config.get("add_prefix_space") is False:
-            prefix = NO_PREFIX
-        elif config.get("add_prefix_space") or config.get("legacy"):
-            prefix = Prefix("always" if config.get("legacy") and kind != "CodeLlamaTokenizer" else "first")
-        else:
-            prefix = None
-        return SentencePieces(model, added_tokens(folder, config, spec), named, stop, prefix), spec
-    if not spec and (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
-        if not kind and str(read_json(folder / "config.json").get("model_type")).startswith("qwen"):
-            kind = "Qwen2Tokenizer"
-        spec = from_vocabulary(folder, kind, bool(config.get("add_prefix_space")))
-        document = folder / "vocab.json"
-    if not spec:
-        found = sorted(path.name for path in folder.iterdir())[:12] if folder.is_dir() else "no such folder"
-        raise ValueError(
-            f"{folder} holds no tokenizer: tokenizer.model, tokenizer.json, or vocab.json with merges.txt "
-            f"expected, found {found}"
-        )
-    return JsonPieces(spec, document, added_tokens(folder, config, spec), named, stop), spec
-
-
-def read_json(path: Path) -> dict:
-    """A JSON object; {} when there is no such file."""
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not JSON ({error}); download the file again") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"{path}: {type(value).__name__} found, a JSON object expected")
-    return value
-
-
-def is_rank_file(path: Path) -> bool:
-    """Llama 3 ships a list of base64 strings and ranks (tiktoken's format) under sentencepiece's name."""
-    with open(path, "rb") as file:
-        return re.match(rb"[A-Za-z0-9+/=]+ \d+\n", file.read(200)) is not None
-
-
-def tokenizer_class(config: dict) -> str:
-    return str(config.get("tokenizer_class") or "").removesuffix("Fast")
-
-
-def content_of(token: object) -> str | None:
-    """Tokens are named by their content or by an object that has it."""
-    return token.get("content") if isinstance(token, dict) else token if isinstance(token, str) else None
-
-
-def named_tokens(config: dict) -> dict[str, str]:
-    """bos_token, eos_token and every other `..._token` of tokenizer_config.json -> content."""
-    contents = {key: content_of(value) for key, value in config.items() if key.endswith("_token")}
-    return {key: content for key, content in contents.items() if content}
-
-
-def declared_stop_ids(folder: Path) -> set[int]:
-    """eos_token_id of config.json and generation_config.json; each a number or a list."""
-    found: set[int] = set()
-    for name in ("config.json", "generation_config.json"):
-        value = read_json(folder / name).get("eos_token_id")
-        values = value if isinstance(value, list) else [value]
-        found |= {i for i in values if isinstance(i, int) and i >= 0}
-    return found
-
-
-def added_tokens(folder: Path, config: dict, spec: dict | None) -> list[AddedToken]:
-    """What tokenizer.json, added_tokens.json and tokenizer_config.json add; the last of them wins."""
-    flags = ("special", "lstrip", "rstrip", "normalized", "single_word")
-    rows = {row["id"]: row for row in (spec or {}).get("added_tokens") or []}
-    extra = {content_of(token) for key in ("additional_special_tokens", "extra_special_tokens")
-             for token in config.get(key) or []}  # fmt: skip
-    for content, i in read_json(folder / "added_tokens.json").items():
-        rows.setdefault(i, {"content": content, "special": content in extra})
-    for i, row in (config.get("added_tokens_decoder") or {}).items():
-        rows[int(i)] = row
-    return [
-        AddedToken(i, row["content"], **{flag: bool(row.get(flag, False)) for flag in flags})
-        for i, row in sorted(rows.items())
-    ]
-
-
-def adds_bos(config: dict, spec: dict | None, begin: str | None) -> bool:
-    """Whether prompts start with the begin token, by the config, else tokenizer.json, else family."""
-    if isinstance(config.get("add_bos_token"), bool):
-        return config["add_bos_token"]
-    if spec is not None and spec.get("post_processor"):
-        return begin is not None
-    return tokenizer_class(config) in BEGINS_WITH_BOS and (spec is None or bool(tokenizer_class(config)))
-
-
-def read_chat_templates(folder: Path, config: dict) -> dict[str, str]:
-    """Name -> source of every chat template, "default" where it has no name. Files beat the config."""
-    found = config.get("chat_template") or read_json(folder / "chat_template.json").get("chat_template")
-    if isinstance(found, list):
-        templates = {row["name"]: row["template"] for row in found}
-    elif isinstance(found, dict):
-        templates = dict(found)
-    else:
-        templates = {"default": found} if found else {}
-    for path in sorted((folder / TEMPLATE_FOLDER).glob("*.jinja")):
-        templates[path.stem] = path.read_text(encoding="utf-8")
-    if (folder / "chat_template.jinja").is_file():
-        templates["default"] = (folder / "chat_template.jinja").read_text(encoding="utf-8")
-    return templates
-
-
-def default_template(templates: dict[str, str]) -> str | None:
-    return next(iter(templates.values())) if len(templates) == 1 else templates.get("default")
-
-
-def digest_tokenizer(folder: Path) -> str:
-    """16 hex digits over names and bytes of the tokenizer files; the same for a copy elsewhere."""
-    digest = hashlib.sha256()
-    paths = [folder / name for name in TOKENIZER_FILES]
-    for path in [*paths, *sorted((folder / TEMPLATE_FOLDER).glob("*.jinja"))]:
-        if path.is_file():
-            digest.update(f"{path.name} {path.stat().st_size}\n".encode() + path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
 def train_tokenizer(texts: Iterable[str], folder: Path | str, size: int) -> None:
     """Train sentencepiece BPE on `texts` and write tokenizer.model, tokenizer.json and tokenizer_config.json.
 
@@ -369,58 +232,3 @@ def train_tokenizer(texts: Iterable[str], folder: Path | str, size: int) -> None
             "unk_token": UNK,
         },
     )
-
-
-def as_document(path: Path) -> dict:
-    """Our tokenizer.model as a tokenizer.json, for programs that read only those.
-
-    Merges are every way to put a piece together from two others, in the order the pieces were learnt.
-    """
-    model = sentencepiece.SentencePieceProcessor(model_file=str(path))
-    pieces = {model.id_to_piece(i): i for i in range(model.get_piece_size())}
-    learnt = [
-        piece
-        for piece, i in pieces.items()
-        if not (model.is_control(i) or model.is_unknown(i) or model.is_byte(i))
-    ]
-    merges = [
-        (piece[:cut], piece[cut:])
-        for piece in sorted(learnt, key=lambda piece: (-model.get_score(pieces[piece]), pieces[piece]))
-        for cut in range(1, len(piece))
-        if piece[:cut] in pieces and piece[cut:] in pieces
-    ]
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [{"id": pieces[name], "content": name} | flags for name in (PAD, BOS, EOS, UNK)],
-        "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": SPACE},
-        "pre_tokenizer": None,
-        "post_processor": {
-            "type": "TemplateProcessing",
-            "single": [{"SpecialToken": {"id": BOS, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
-            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
-            "special_tokens": {BOS: {"id": BOS, "ids": [pieces[BOS]], "tokens": [BOS]}},
-        },
-        "decoder": {
-            "type": "Sequence",
-            "decoders": [
-                {"type": "Replace", "pattern": {"String": SPACE}, "content": " "},
-                {"type": "ByteFallback"},
-                {"type": "Fuse"},
-            ],
-        },
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": UNK,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": True,
-            "byte_fallback": True,
-            "ignore_merges": False,
-            "vocab": pieces,
-            "merges": merges,
-        },
-    }

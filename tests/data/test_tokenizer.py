@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import sentencepiece
 
+from data.sentencepieces import as_document
 from data.tokenizer import StreamDecoder, check_vocabulary, load_tokenizer, train_tokenizer
 
 ROOT = Path(__file__).parents[2]
@@ -315,6 +316,18 @@ def test_own_tokenizer_is_read_alike_by_transformers(own):
         assert own.encode(text) == published(own.folder, text, other)
         assert own.prompt_ids(text) == other.encode(text, split_special_tokens=True)
         assert other.decode(own.completion_ids(text), skip_special_tokens=True) == text
+
+
+def test_whole_pieces_survive_in_tokenizer_json(tmp_path):
+    """Runs of spaces and line ends that sentencepiece matches by itself come out of merges as well."""
+    train_pieces(
+        tmp_path, user_defined_symbols=["\n", "\t", *("▁" * n for n in (16, 8, 4, 2))], add_dummy_prefix=False
+    )
+    ours = load_tokenizer(tmp_path)
+    write(tmp_path, tokenizer=as_document(tmp_path / "tokenizer.model"))
+    other = auto_tokenizer(tmp_path)
+    for text in [*TEXTS, *(" " * n + "x" for n in range(40))]:
+        assert ours.encode(text) == load_tokenizer(tmp_path).encode(text) == published(tmp_path, text, other)
 
 
 def test_too_small_a_vocabulary_is_refused(tmp_path):
