@@ -29,6 +29,7 @@ from data.protocols import Protocol, choose_protocol
 from data.samples import Sample, read_samples, write_samples
 from data.score_table import score_table
 from data.statistics import compare, decoding, summarise
+from data.tokenizer import load_tokenizer
 from data.types import Problem
 from sample import sample_completions
 
@@ -42,9 +43,7 @@ def score_file(cfg: Config) -> dict:
             f"missing    {len(missing)} of {len(problems)} problems have no sample; the score leaves them out"
         )
     protocol = choose_protocol(cfg.protocol or "plain", source_of(cfg))
-    folder = Path(
-        cfg.run.dir, f"{Path(cfg.samples).name.partition('.')[0]}-{source_of(cfg).replace('/', '_')}"
-    )
+    folder = Path(cfg.run.dir, f"{Path(cfg.samples).stem}-{Path(source_of(cfg)).stem}")
     facts = {"samples": str(cfg.samples), "samples_digest": file_digest(cfg.samples), "missing": missing}
     return score(cfg, folder, problems, samples, protocol, facts)
 
@@ -57,13 +56,14 @@ def score_checkpoint(cfg: Config) -> dict:
     sample_completions(cfg)
     seconds = {"sampling": round(time.perf_counter() - start, 2)}
     samples, missing = read_samples(folder / "completions.jsonl", problems, allow_missing=cfg.allow_missing)
-    protocol = choose_protocol(cfg.protocol, source_of(cfg))
-    facts = {
-        "checkpoint": str(checkpoint_folder(cfg, cfg.run.checkpoint)),
-        "missing": missing,
-        "seconds": seconds,
-    }
+    checkpoint = checkpoint_folder(cfg, cfg.run.checkpoint)
+    protocol = choose_protocol(cfg.protocol, source_of(cfg), has_chat_template(checkpoint))
+    facts = {"checkpoint": str(checkpoint), "missing": missing, "seconds": seconds}
     return score(cfg, folder, problems, samples, protocol, facts)
+
+
+def has_chat_template(checkpoint: Path) -> bool:
+    return load_tokenizer(checkpoint).chat_template is not None
 
 
 def source_of(cfg: Config) -> str:
@@ -141,8 +141,8 @@ def results_to_compare(cfg: Config, folder: Path) -> Path | None:
     return path if path.is_file() and path.parent != folder else None
 
 
-@program
-def main(cfg: Config) -> None:
+def run(cfg: Config) -> None:
+    """Score, and fail when the judge did."""
     summary = score_file(cfg) if cfg.samples else score_checkpoint(cfg)
     left = summary["verdicts"].get("internal_error", 0)
     if left:
@@ -151,6 +151,8 @@ def main(cfg: Config) -> None:
             "the score leaves them out: run the same command again"
         )
 
+
+main = program(run)
 
 if __name__ == "__main__":
     main()

@@ -69,10 +69,11 @@ def checkpoint_folder(cfg: Config, name: str | None) -> Path:
 
 
 def samples_folder(cfg: Config, checkpoint: str | None = None) -> Path:
-    """Where completions, results and summary of a checkpoint on `run.split` lie: one folder per decode group."""
-    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", (checkpoint or cfg.run.checkpoint or "base").strip("/"))
-    problems = "" if cfg.benchmark is None else f"{cfg.benchmark}-"
-    return Path(cfg.run.dir, f"{name}-{problems}{cfg.run.split}-{HydraConfig.get().runtime.choices['decode']}")
+    """Completions, results and summary of a checkpoint on `run.split`; one folder per decode group."""
+    parts = [checkpoint or cfg.run.checkpoint or "base", cfg.benchmark, cfg.run.split]
+    parts.append(HydraConfig.get().runtime.choices["decode"])
+    name = "-".join(part.strip("/") for part in parts if part)
+    return Path(cfg.run.dir, re.sub(r"[^A-Za-z0-9_.-]+", "_", name))
 
 
 def loss_function(cfg: DictConfig) -> functools.partial:

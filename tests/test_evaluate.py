@@ -1,0 +1,202 @@
+"""evaluate.py as a program: files in, files and a table out; one line and exit code 1 for a mistake."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+
+import evaluate
+from data.jsonl import read_jsonl, write_jsonl
+from data.types import ExecutionResult, Verdict
+
+ROOT = Path(__file__).parent.parent
+PROBLEMS = [
+    {
+        "task_id": f"own/{number}",
+        "prompt": f"def add{number}(x):\n",
+        "test": f"def check(candidate):\n    assert candidate(1) == {1 + number}\n",
+        "entry_point": f"add{number}",
+        "canonical_solution": f"    return x + {number}\n",
+    }
+    for number in range(4)
+]
+RIGHT = [{"task_id": p["task_id"], "completion": p["canonical_solution"]} for p in PROBLEMS]
+WRONG = [dict(row, completion="    return None\n") for row in RIGHT]
+
+
+@pytest.fixture
+def config(tmp_path):
+    """Compose the configuration with overrides, as the command line does; paths lead to tmp_path."""
+    write_jsonl(tmp_path / "problems.jsonl", PROBLEMS)
+    fixed = [
+        f"data.problems={tmp_path}/problems.jsonl",
+        f"run.dir={tmp_path}/out",
+        "run.name=x",
+        "sandbox.workers=1",
+    ]
+
+    def composed(*overrides):
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            cfg = compose("config", [*fixed, *overrides], return_hydra_config=True)
+        HydraConfig.instance().set_config(cfg)
+        return cfg
+
+    yield composed
+    HydraConfig.instance().cfg = None
+
+
+def samples(tmp_path, rows, name="samples.jsonl"):
+    write_jsonl(tmp_path / name, rows)
+    return f"samples={tmp_path / name}"
+
+
+def test_a_file_of_samples_is_scored_without_a_model(config, tmp_path, capsys):
+    rows = RIGHT[:2] + WRONG[2:] + [dict(RIGHT[0], solution="def add0(x):\n    return 1")]
+    rows += [dict(WRONG[0]), *RIGHT[1:]]
+    summary = evaluate.score_file(config(samples(tmp_path, rows)))
+    assert summary["unstated"]["pass_at_1"] == pytest.approx((2 / 3 + 1 + 0.5 + 0.5) / 4)
+    assert list(summary["unstated"]["pass_at_k"]) == ["1", "2"]
+    assert summary["unstated"]["pass_at_k"]["2"]["mean"] == 1.0
+    assert summary["verdicts"] == {"passed": 6, "wrong_answer": 3}
+    assert summary["protocol"]["name"] == "plain"
+    folder = tmp_path / "out" / "samples-problems"
+    written = json.loads((folder / "summary.json").read_text())
+    assert written["unstated"] == summary["unstated"]
+    assert written["protocol"]["digest"] == summary["protocol"]["digest"]
+    results = read_jsonl(folder / "results.jsonl")
+    assert [(row["task_id"], row["sample"]) for row in results][-1] == ("own/3", 1)
+    whole = read_jsonl(folder / "samples-unstated.jsonl")
+    assert whole[0] == {"task_id": "own/0", "solution": "def add0(x):\n    return x + 0\n"}
+    out = capsys.readouterr().out
+    assert "unstated" in out
+    assert "passed 6, wrong_answer 3" in out
+
+
+def test_what_we_write_scores_the_same_when_read_back(config, tmp_path):
+    first = evaluate.score_file(config(samples(tmp_path, RIGHT[:3] + WRONG[3:])))
+    again = f"samples={tmp_path}/out/samples-problems/samples-unstated.jsonl"
+    second = evaluate.score_file(config(again))
+    assert first["unstated"] == second["unstated"]
+
+
+def test_a_partial_file_needs_permission_and_says_what_is_missing(config, tmp_path, capsys):
+    given = samples(tmp_path, RIGHT[:3])
+    with pytest.raises(ValueError, match="no sample for 1 of 4 problems"):
+        evaluate.score_file(config(given))
+    summary = evaluate.score_file(config(given, "allow_missing=true"))
+    assert summary["missing"] == ["own/3"]
+    assert summary["unstated"]["n_problems"] == 3
+    assert "1 of 4 problems have no sample" in capsys.readouterr().out
+
+
+def test_comparing_prints_the_paired_test_and_the_problems(config, tmp_path, capsys):
+    evaluate.score_file(config(samples(tmp_path, WRONG[:3] + RIGHT[3:], "old.jsonl")))
+    new = samples(tmp_path, RIGHT[:3] + WRONG[3:], "new.jsonl")
+    summary = evaluate.score_file(config(new, f"compare={tmp_path}/out/old-problems"))
+    difference = summary["difference"]["unstated"]
+    assert (difference["mean"], difference["fixed"], difference["broken"]) == (0.5, 3, 1)
+    assert difference["p_value"] == pytest.approx(0.625)
+    out = capsys.readouterr().out
+    assert "fixed own/0, own/1, own/2" in out
+    assert "broken own/3" in out
+    with pytest.raises(FileNotFoundError, match="nothing to compare with"):
+        evaluate.score_file(config(new, "compare=nowhere"))
+
+
+def test_extraction_failures_are_counted(config, tmp_path):
+    rows = [dict(RIGHT[0], completion=None, solution="I cannot."), *RIGHT[1:]]
+    rows[0].pop("completion")
+    summary = evaluate.score_file(config(samples(tmp_path, rows)))
+    assert summary["extraction_failed"] == 1
+    assert summary["verdicts"]["syntax_error"] == 1
+
+
+def fake_sampler(texts):
+    """Writes a completions file as sample.py does: one greedy answer (sample -1) and two at a temperature."""
+
+    def sample_completions(cfg):
+        path = evaluate.samples_folder(cfg) / "completions.jsonl"
+        right = texts[cfg.run.checkpoint]
+        write_jsonl(
+            path,
+            [
+                {
+                    "task_id": p["task_id"],
+                    "sample": sample,
+                    "text": p["canonical_solution"] if number < right else "    return None\n",
+                    "temperature": 0.0 if sample < 0 else 0.8,
+                }
+                for number, p in enumerate(PROBLEMS)
+                for sample in (-1, 0, 1)
+            ],
+        )
+        return path
+
+    return sample_completions
+
+
+@pytest.fixture
+def sampler(monkeypatch, tmp_path):
+    monkeypatch.setattr(evaluate, "sample_completions", fake_sampler({"base": 1, "dpo": 4}))
+    monkeypatch.setattr(evaluate, "checkpoint_folder", lambda cfg, name: tmp_path / "checkpoint")
+    monkeypatch.setattr(evaluate, "has_chat_template", lambda folder: False)
+
+
+def test_a_checkpoint_is_scored_greedy_and_sampled_and_against_base(config, tmp_path, sampler):
+    base = evaluate.score_checkpoint(config())
+    assert base["greedy"]["pass_at_1"] == base["sampled"]["pass_at_1"] == 0.25
+    assert (base["greedy"]["n_samples"], base["sampled"]["n_samples"]) == (1, 2)
+    assert "difference" not in base
+    dpo = evaluate.score_checkpoint(config("run.checkpoint=dpo"))
+    assert dpo["greedy"]["pass_at_1"] == 1.0
+    difference = dpo["difference"]
+    assert difference["against"].endswith("base-test-sample/results.jsonl")
+    for name in ("greedy", "sampled"):
+        assert {"mean", "ci_low", "ci_high", "p_value", "fixed", "broken"} <= difference[name].keys()
+        assert (difference[name]["mean"], difference[name]["fixed"]) == (0.75, 3)
+    assert {path.name for path in (tmp_path / "out" / "dpo-test-sample").iterdir()} == {
+        "completions.jsonl", "results.jsonl", "samples-greedy.jsonl", "samples-sampled.jsonl", "summary.json"
+    }  # fmt: skip
+
+
+def test_internal_errors_that_remain_stop_the_program(config, tmp_path, monkeypatch):
+    asked = []
+
+    def broken(jobs, config):
+        for job in jobs:
+            asked.append(job.key)
+            yield job.key, ExecutionResult(verdict=Verdict.INTERNAL_ERROR)
+
+    monkeypatch.setattr(evaluate, "judge", broken)
+    with pytest.raises(ValueError, match="4 samples could not be judged, twice"):
+        evaluate.run(config(samples(tmp_path, RIGHT)))
+    assert len(asked) == 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"task_id": "own/0", "comp', "samples.jsonl, line 2: not JSON"),
+        (
+            '{"task_id": "own/9", "completion": ""}',
+            "samples.jsonl, line 2: own/9 is not among the 4 problems",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_1(tmp_path, line, message):
+    write_jsonl(tmp_path / "problems.jsonl", PROBLEMS)
+    (tmp_path / "samples.jsonl").write_text(json.dumps(RIGHT[0]) + "\n" + line + "\n")
+    done = subprocess.run(
+        [sys.executable, ROOT / "evaluate.py", f"samples={tmp_path}/samples.jsonl",
+         f"benchmark={tmp_path}/problems.jsonl", "run.name=x", f"run.home={tmp_path}/out"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
