@@ -6,19 +6,32 @@ answers and sees only plain data (data/sandbox/). What surrounds the program's p
 
 A program is a dict: `prompt` and `completion`, joined to the program's text; `test`, text that defines
 `check(candidate)` or just asserts; `entry_point`, the name under which the tests know the candidate (may be
-empty). Optional: `context`, trusted text whose definitions the tests may use (default: the prompt), and
-`data`, a plain value that the tests find as `__judge__.data` (data/sandbox/judge.py, `Report`).
+empty). Optional: `context`, trusted text whose definitions the tests may use (default: the prompt); `data`,
+a plain value that the tests find as `__judge__.data` (data/sandbox/judge.py, `Report`); `mode`, "inline"
+for tests that must share the program's process (weaker, see `needs_inline`).
+
+    python -m data.execution input=programs.jsonl output=verdicts.jsonl [cache=FILE] [workers=8 seconds=1 ...]
+
+judges a file: `id`, the program's keys and `timeout` in; `id`, `verdict` and the rest of the result out.
 
 Not protected against: kernel exploits, side channels (time, load, caches), and a test that passes wrong
 answers.
 """
 
 import atexit
+import collections
+import dataclasses
+import hashlib
 import os
 import sys
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
+from tqdm import tqdm
+
+from data.jsonl import JsonlAppender, digest, iterate_jsonl, read_jsonl
+from data.sandbox.cache import VerdictCache
 from data.sandbox.codec import Encoder
 from data.sandbox.config import SandboxConfig
 from data.sandbox.pool import Task, Zygote, run_tasks
@@ -26,7 +39,17 @@ from data.sandbox.prepare import BrokenTest, compile_test, failed_test, test_tex
 from data.sandbox.report import check_required, report_line, warning
 from data.types import ExecutionResult, Verdict
 
-__all__ = ["ExecutionResult", "Job", "SandboxConfig", "Verdict", "execute", "judge", "sandbox_report"]
+__all__ = [
+    "ExecutionResult",
+    "Job",
+    "SandboxConfig",
+    "Verdict",
+    "VerdictCache",
+    "execute",
+    "judge",
+    "needs_inline",
+    "sandbox_report",
+]
 
 
 @dataclass(frozen=True)
@@ -48,32 +71,80 @@ def execute(program: dict, timeout: float = 3.0, config: SandboxConfig | None = 
 
 
 def judge(
-    jobs: Iterable[Job], config: SandboxConfig | None = None
+    jobs: Iterable[Job], config: SandboxConfig | None = None, cache: VerdictCache | None = None
 ) -> Iterator[tuple[Hashable, ExecutionResult]]:
-    """(key, result) of each job as it finishes, in no fixed order. Jobs are drawn from `jobs` as workers
-    get free."""
+    """(key, result) of each job as it finishes, in no fixed order. Jobs are drawn as workers get free.
+
+    With a cache, a program already judged by the same tests under the same limits is not run again, neither
+    one of an earlier run nor a duplicate among `jobs`.
+    """
     config = config or SandboxConfig()
-    broken: list[tuple[Hashable, ExecutionResult]] = []
-    programs: dict[Hashable, dict] = {}
+    zygote = zygote_for(config)
+    ready: list[tuple[Hashable, ExecutionResult]] = []
+    running: dict[int, Job] = {}
+    waiting: dict[str, list[Job]] = {}  # content -> duplicates of a job that is running
 
     def tasks() -> Iterator[Task]:
         for number, job in enumerate(jobs):
             try:
                 task = make_task(number, job, config)
             except BrokenTest as error:
-                broken.append(
-                    (job.key, ExecutionResult(verdict=Verdict.INTERNAL_ERROR, detail=str(error)[:300]))
-                )
+                ready.append((job.key, ExecutionResult(detail=str(error)[:300])))
                 continue
-            programs[number] = job
+            if cache is not None:
+                content = content_key(job, config, zygote)
+                if content in waiting:
+                    waiting[content].append(job)
+                    continue
+                known = cache.get(content)
+                if known is not None:
+                    ready.append((job.key, known))
+                    continue
+                waiting[content] = []
+            running[number] = job
             yield task
 
-    for number, raw in run_tasks(tasks(), zygote_for(config), config.workers or core_count()):
-        yield from broken
-        broken.clear()
-        job = programs.pop(number)
-        yield job.key, as_result(raw, job.program)
-    yield from broken
+    for number, raw in run_tasks(tasks(), zygote, config.workers or core_count()):
+        job = running.pop(number)
+        result = as_result(raw, job.program)
+        ready.append((job.key, result))
+        if cache is not None:
+            content = content_key(job, config, zygote)
+            cache.put(content, result)
+            ready += [(duplicate.key, result) for duplicate in waiting.pop(content)]
+        yield from ready
+        ready.clear()
+    yield from ready
+
+
+def needs_inline(program: dict, timeout: float = 10.0, config: SandboxConfig | None = None) -> bool:
+    """Whether a problem's tests work only beside the program. `program` must hold the reference solution.
+
+    Decide this once per problem and pass `mode="inline"` for all its programs; never decide it by what a
+    program under test did.
+    """
+    split = execute(program | {"mode": "split"}, timeout, config)
+    if split.verdict is Verdict.PASSED:
+        return False
+    return execute(program | {"mode": "inline"}, timeout, config).verdict is Verdict.PASSED
+
+
+def content_key(job: Job, config: SandboxConfig, zygote: Zygote) -> str:
+    """Digest of all that decides a verdict: program, tests, limits, layers, interpreter."""
+    program = job.program
+    data = program.get("data")
+    return digest(
+        program["prompt"] + program["completion"],
+        test_text(program["test"]),
+        program["entry_point"],
+        program.get("context", program["prompt"]),
+        program.get("mode", "split"),
+        hashlib.sha256(encode_data(data)).hexdigest() if data is not None else "",
+        job.timeout or config.seconds,
+        (config.judge_seconds, config.memory_mb, config.output_mb, config.files, config.seed),
+        sorted(zygote.report["active"].items()),
+        zygote.about,
+    )
 
 
 def make_task(number: int, job: Job, config: SandboxConfig) -> Task:
@@ -95,6 +166,7 @@ def make_task(number: int, job: Job, config: SandboxConfig) -> Task:
             "output_mb": config.output_mb,
             "files": config.files,
             "seed": config.seed,
+            "mode": program.get("mode", "split"),
         },
         tests={
             "entry_point": program["entry_point"],
@@ -182,3 +254,111 @@ def close_zygotes() -> None:
     for zygote in ZYGOTES.values():
         zygote.close()
     ZYGOTES.clear()
+
+
+def main(arguments: list[str]) -> int:
+    """The command. Returns the exit code: 1 for a mistake or when internal errors remain."""
+    try:
+        options, config = parse_arguments(arguments)
+        return judge_file(Path(options["input"]), Path(options["output"]), options.get("cache"), config)
+    except (ValueError, OSError) as error:
+        print(f"data.execution: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def parse_arguments(arguments: list[str]) -> tuple[dict, SandboxConfig]:
+    """key=value: input, output, cache, and the fields of SandboxConfig (lists with commas)."""
+    known = {field.name: field for field in dataclasses.fields(SandboxConfig)}
+    options, settings = {}, {}
+    usage = (
+        "python -m data.execution input=FILE output=FILE [cache=FILE] [workers=N seconds=S require=A,B ...]"
+    )
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if not equals or not (name in known or name in ("input", "output", "cache")):
+            raise ValueError(f"{argument!r} is no option; usage: {usage}")
+        if name not in known:
+            options[name] = value
+        elif known[name].type in (int, float):
+            try:
+                settings[name] = known[name].type(value)
+            except ValueError:
+                raise ValueError(f"{name}={value}: a number expected") from None
+        else:
+            settings[name] = [part for part in value.split(",") if part]
+    for name in ("input", "output"):
+        if name not in options:
+            raise ValueError(f"{name}= is missing; usage: {usage}")
+    return options, SandboxConfig(**settings)
+
+
+def judge_file(source: Path, target: Path, cache: str | None, config: SandboxConfig) -> int:
+    """Judge every row of `source` not yet in `target`; stream the verdicts; 1 when internal errors remain."""
+    jobs = read_jobs(source)
+    if target.exists():
+        print(f"{target} is there and whole; delete it to judge again", file=sys.stderr)
+        return int(any(row["verdict"] == Verdict.INTERNAL_ERROR for row in read_jsonl(target)))
+    print(sandbox_report(config), file=sys.stderr)
+    zygote = zygote_for(config)
+    contents = {job.key: content_key(job, config, zygote) for job in jobs}
+    counts: dict[str, int] = collections.Counter()
+    with JsonlAppender(target) as out:
+        finished = {row["id"] for row in out.done if contents.get(row["id"]) == row.get("content")}
+        counts.update(row["verdict"] for row in out.done if row["id"] in finished)
+        left = [job for job in jobs if job.key not in finished]
+        if finished:
+            print(f"{len(finished)} of {len(jobs)} were judged before", file=sys.stderr)
+        progress = tqdm(total=len(jobs), initial=len(finished), unit="program", disable=None)
+        for key, result in judge(left, config, VerdictCache(cache)):
+            row = dataclasses.asdict(result) | {"verdict": result.verdict.value}
+            out.write({"id": key, "content": contents[key]} | {k: row[k] for k in COLUMNS})
+            counts[result.verdict.value] += 1
+            progress.update()
+            progress.set_postfix(passed=counts["passed"], refresh=False)
+        progress.close()
+        out.finish()
+    print(", ".join(f"{name} {count}" for name, count in sorted(counts.items())), file=sys.stderr)
+    return int(counts["internal_error"] > 0)
+
+
+COLUMNS = (
+    "verdict",
+    "kind",
+    "detail",
+    "cpu",
+    "wall",
+    "max_rss",
+    "tests_passed",
+    "tests_total",
+    "mode",
+)
+
+
+def read_jobs(path: Path) -> list[Job]:
+    """Rows with id, prompt, completion, test, entry_point and perhaps timeout; each mistake named with its
+    line."""
+    jobs: dict[Hashable, Job] = {}
+    for number, row in iterate_jsonl(path):
+        where = f"{path}, line {number}"
+        missing = [n for n in ("id", "prompt", "completion", "test", "entry_point") if n not in row]
+        if missing:
+            raise ValueError(f"{where}: no {', '.join(missing)}; found {', '.join(sorted(row)) or '(none)'}")
+        wrong = [n for n in ("prompt", "completion", "entry_point") if not isinstance(row[n], str)]
+        if wrong:
+            raise ValueError(f"{where}: {wrong[0]} is {type(row[wrong[0]]).__name__}, text expected")
+        key, timeout = row["id"], row.get("timeout", 0) or 0
+        if not isinstance(key, (str, int)) or key in jobs:
+            raise ValueError(f"{where}: id {key!r} is not a new text or number")
+        if not isinstance(timeout, (int, float)) or timeout < 0:
+            raise ValueError(f"{where}: timeout {timeout!r} is no number of seconds")
+        jobs[key] = Job(key, row, float(timeout))
+    if not jobs:
+        raise ValueError(f"{path} holds no rows; id, prompt, completion, test, entry_point expected")
+    return list(jobs.values())
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

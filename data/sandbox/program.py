@@ -16,6 +16,7 @@ import sys
 import types
 
 from data.sandbox.codec import numpy
+from data.sandbox.inline import Inline
 from data.sandbox.isolation import Isolation
 from data.sandbox.peer import OPERATIONS, Peer
 
@@ -68,6 +69,7 @@ class Server:
         del self.module.__dict__["__doc__"]
         sys.modules[MODULE] = self.module
         self.code: types.CodeType | None = None
+        self.inline: Inline | None = None
         self.peer = Peer(self.send, self.receive, self.operate)
         self.peer.objects.append(self)
 
@@ -109,6 +111,11 @@ class Server:
         if operation == "execute":
             exec(self.code, self.module.__dict__)
             return None
+        if operation == "hold":
+            self.inline = Inline(self.module, *operands)
+            return None
+        if operation == "test":
+            return self.inline.run(*operands)
         (name,) = operands  # "lookup"
         if name not in self.module.__dict__:
             raise NameError(f"name {name!r} is not defined")

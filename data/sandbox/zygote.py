@@ -12,8 +12,10 @@ import select
 import signal
 import socket
 import sys
+import time
 
 from data.sandbox import wire
+from data.sandbox.scratch import remove_tree
 from data.sandbox.worker import run_worker
 
 WARM = (
@@ -55,7 +57,8 @@ def serve(control: socket.socket, root: str) -> None:
             continue
         try:
             options, _ = wire.read_message(control)
-        except wire.Closed:
+        except (wire.Closed, OSError):
+            leave()
             return
         _, ancillary, _, _ = control.recvmsg(1, socket.CMSG_SPACE(4))
         descriptors = array.array("i")
@@ -67,6 +70,17 @@ def serve(control: socket.socket, root: str) -> None:
             control.close()
             run_worker(connection, options | {"root": root})
         connection.close()
+
+
+def leave() -> None:
+    """The host is gone, perhaps killed: wait for the workers to end, then delete what it made."""
+    for _ in range(1000):
+        try:
+            os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            break
+        time.sleep(0.005)
+    remove_tree(os.environ["TMPDIR"])
 
 
 def reap() -> None:

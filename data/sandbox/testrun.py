@@ -1,0 +1,46 @@
+"""What it means to run a test text: execute it, then call what it defines.
+
+`check(candidate)` if there is one (HumanEval). Otherwise the text itself was the test (MBPP's assertions),
+together with its `unittest.TestCase` classes and its functions named `test_*`, which would else be defined
+and never run.
+"""
+
+import inspect
+import io
+import unittest
+
+
+class TestsFailed(AssertionError):
+    """A unittest result that was not successful."""
+
+
+def run_definitions(namespace: dict, candidate: object) -> int:
+    """Call what the test text defined; how many tests that were. Raises what they raise."""
+    check = namespace.get("check")
+    if inspect.isfunction(check) and check is not candidate:
+        check(candidate)
+        return 0
+    own = [
+        value
+        for value in list(namespace.values())
+        if getattr(value, "__module__", None) == namespace["__name__"]
+    ]
+    count = 0
+    for value in own:
+        if isinstance(value, type) and issubclass(value, unittest.TestCase):
+            count += run_cases(value)
+    for value in own:
+        if inspect.isfunction(value) and value.__name__.startswith("test_") and value is not candidate:
+            value(*([candidate] if inspect.signature(value).parameters else []))
+            count += 1
+    return count
+
+
+def run_cases(case: type[unittest.TestCase]) -> int:
+    suite = unittest.defaultTestLoader.loadTestsFromTestCase(case)
+    result = unittest.TextTestRunner(stream=io.StringIO()).run(suite)
+    for name, text in result.failures + result.errors:
+        raise TestsFailed(f"{name}: {text.strip().splitlines()[-1]}")
+    if result.unexpectedSuccesses or (suite.countTestCases() and not result.testsRun):
+        raise TestsFailed(f"{case.__name__}: not all tests ran as expected")
+    return result.testsRun - len(result.skipped)
