@@ -20,7 +20,7 @@ TURNS = [
     "<|user|>",
     "<|assistant|>",
 ]
-TURNS += ["<|end|>"]
+TURNS += ["<|end|>", "[INST]", "[/INST]"]
 # Written for this test after the published ones: same structure, same traps.
 TEMPLATES = {
     "chatml": "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
@@ -30,6 +30,9 @@ TEMPLATES = {
     "{{ raise_exception('roles must alternate') }}{% endif %}{% if message['role'] == 'user' %}"
     "{{ bos_token + '[INST] ' + message['content'].strip() + ' [/INST]' }}"
     "{% else %}{{ ' ' + message['content'].strip() + ' ' + eos_token }}{% endif %}{% endfor %}",
+    "mistral": "{{ bos_token }}{% for message in messages %}{% if message.role == 'user' %}"
+    "{{ '[INST] ' + message.content + '[/INST]' }}{% else %}{{ ' ' + message.content + eos_token }}"
+    "{% endif %}{% endfor %}",
     "gemma": "{{ bos_token }}{% for message in messages %}"
     "{% set role = 'model' if message.role == 'assistant' else message.role %}"
     "{{ '<start_of_turn>' + role + '\n' + message['content'] | trim + '<end_of_turn>\n' }}"
@@ -47,7 +50,13 @@ TEMPLATES = {
     "{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
 }
-END = {"llama2": "</s>", "gemma": "<end_of_turn>", "deepseek": "<|EOT|>", "phi3": "<|end|>"}
+END = {
+    "llama2": "</s>",
+    "mistral": "</s>",
+    "gemma": "<end_of_turn>",
+    "deepseek": "<|EOT|>",
+    "phi3": "<|end|>",
+}
 QUESTION = {"role": "user", "content": "Write f.\n\n    keep <this> & é"}
 GOOD = {"role": "assistant", "content": "def f():\n    return 1"}
 BAD = {"role": "assistant", "content": "    pass"}
@@ -105,7 +114,7 @@ def test_a_pair_is_what_inference_sends_and_ends_its_turn(with_template, name):
     end = ours.vocabulary.ids_of[END.get(name, "<|im_end|>")]
     assert ours.end_of_turn == end
     assert prompt == ours.chat_ids([QUESTION], add_generation_prompt=True)
-    assert prompt.count(ours.bos_id) == (name in ("llama2", "gemma", "phi3"))
+    assert prompt.count(ours.bos_id) == (name in ("llama2", "mistral", "gemma", "phi3"))
     for answer, ids in ((GOOD, chosen), (BAD, rejected)):
         assert ids[-1] == end
         assert not set(ids[:-1]) & ours.stop_ids

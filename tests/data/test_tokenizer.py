@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import sentencepiece
 
+from data.added_tokens import AddedToken, TokenSplitter
 from data.sentencepieces import as_document
 from data.tokenizer import StreamDecoder, check_vocabulary, load_tokenizer, train_tokenizer
 
@@ -474,6 +475,19 @@ def test_sentencepiece_in_tokenizer_json_alone(folders, tmp_path):
             assert ours.decode(ours.encode(text)) == whole.decode(whole.encode(text))
 
 
+def test_added_tokens_are_cut_out_longest_first_with_the_space_they_take():
+    def parts(text: str, *contents: str, **flags: bool) -> list[str | int]:
+        return list(TokenSplitter(AddedToken(i, c, **flags) for i, c in enumerate(contents)).split(text))
+
+    assert parts("a<b><b>x", "<b>", "<b><b>") == ["a", 1, "x"]
+    assert parts("a <b>  c", "<b>") == ["a ", 0, "  c"]
+    assert parts("a <b>  c", "<b>", lstrip=True) == ["a", 0, "  c"]
+    assert parts("a <b>  c", "<b>", rstrip=True) == ["a ", 0, "c"]
+    assert parts("ab b", "b", single_word=True) == ["ab ", 0]
+    assert parts("") == parts("", "<b>") == []
+    assert parts("plain") == ["plain"]
+
+
 # ---- decoding, sampling
 
 
@@ -526,6 +540,22 @@ def test_only_ids_with_text_and_stop_ids_are_sampled(folders, name):
         assert ours.bytes_of[i] or i in ours.stop_ids
     assert not (set(ours.usable_ids) & ours.vocabulary.control) - ours.stop_ids
     assert ours.usable_ids[-1] < ours.size
+
+
+def test_a_stop_id_is_control_even_where_its_token_is_not_special(folders, tmp_path):
+    """DeepSeek-Coder's <|EOT|> is an ordinary added token, and ends every answer."""
+    pytest.importorskip("tokenizers", reason="tokenizer.json needs the tokenizers package")
+    spec = json.loads((folders("starcoder2") / "tokenizer.json").read_text())
+    token = next(row for row in spec["added_tokens"] if row["content"] == "<tool_call>")
+    write(tmp_path, tokenizer=spec, tokenizer_config={"eos_token": "<|endoftext|>"})
+    plain = load_tokenizer(tmp_path)
+    assert plain.encode("<tool_call>") == [token["id"]]
+    assert plain.decode([token["id"]]) == "<tool_call>"
+    write(tmp_path, generation_config={"eos_token_id": [token["id"]]})
+    ours = load_tokenizer(tmp_path)
+    assert token["id"] not in ours.encode("<tool_call>")
+    assert ours.decode([token["id"]]) == ""
+    assert ours.stop_ids == {ours.eos_id, token["id"]}
 
 
 # ---- bad input
