@@ -1,22 +1,92 @@
-"""Options of the test suite."""
+"""A tiny policy and a few pairs, made once, and a way to run programs in this process."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from data.jsonl import write_jsonl
+from data.tokenizer import load_tokenizer, train_tokenizer
+from data.toy import toy_problems
+from model.checkpoint import save_model
+from model.families import parse_config
+from model.transformer import Transformer
+
+CONF = Path(__file__).parent.parent / "conf"
+ARCHITECTURE = {
+    "model_type": "llama",
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    "rope_theta": 10000.0,
+    "rms_norm_eps": 1e-6,
+    "tie_word_embeddings": True,
+}
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--benchmarks",
-        type=Path,
-        default=None,
-        help="folder with the published benchmark files; default: the cache folder of data/problems.py",
-    )
+def compose_config(*overrides: str) -> DictConfig:
+    """The configuration a program would get from these command-line overrides."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("config", overrides=list(overrides), return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)
+    return cfg
 
 
 @pytest.fixture(scope="session")
-def benchmarks(request: pytest.FixtureRequest) -> Path:
-    """Where published files are looked for; a test that needs one skips when it is not there."""
-    from data.problems import CACHE
+def tiny_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random two-layer checkpoint folder with a tokenizer of beginner programs."""
+    home = tmp_path_factory.mktemp("tiny")
+    texts = [p.prompt + p.canonical_solution for p in toy_problems("train", 200)]
+    train_tokenizer(texts, home / "tokenizer", 400)
+    tokenizer = load_tokenizer(home / "tokenizer")
+    ids = {
+        "vocab_size": tokenizer.size,
+        "bos_token_id": tokenizer.bos_id,
+        "eos_token_id": tokenizer.eos_id,
+    }
+    torch.manual_seed(0)
+    save_model(
+        Transformer(parse_config(ARCHITECTURE | ids)), home / "policy", tokenizer_from=home / "tokenizer"
+    )
+    return home / "policy"
 
-    return request.config.getoption("--benchmarks") or CACHE
+
+@pytest.fixture(scope="session")
+def tiny_pairs(tiny_policy: Path) -> Path:
+    """Twenty pairs of 20 problems: the right program against one of its bugs."""
+    rows = [
+        {
+            "task_id": p.task_id,
+            "prompt": p.prompt,
+            "chosen": p.canonical_solution,
+            "rejected": p.meta["bugs"][0]["body"],
+        }
+        for p in toy_problems("train", 20)
+    ]
+    path = tiny_policy.parent / "pairs.jsonl"
+    write_jsonl(path, rows)
+    return path
+
+
+@pytest.fixture
+def run_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Run a program's `main` with overrides in an empty working directory; returns its exit code."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(main: Callable, *overrides: str) -> int:
+        try:
+            main(compose_config(*overrides))
+        except SystemExit as leave:
+            return int(leave.code or 0)
+        finally:
+            HydraConfig.instance().cfg = None
+        return 0
+
+    return run

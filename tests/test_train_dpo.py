@@ -1,0 +1,237 @@
+"""The DPO program: starts at log 2, resumes bit for bit, never leaves half a checkpoint."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.errors import ConfigCompositionException
+from safetensors.torch import load_file
+
+import train_dpo
+from conf.program import loss_function
+from data.reference_cache import read_shard, write_shard
+from losses.types import PairLogps
+from tests.conftest import compose_config
+
+SMALL = ("optim.lr=3e-3", "optim.batch=4", "optim.epochs=2", "optim.warmup=0", "data.validation_share=0.2")
+
+
+@pytest.fixture
+def train(run_program, tiny_policy, tiny_pairs):
+    """train(*overrides) -> exit code of a short run on the tiny policy."""
+
+    def run(*overrides: str) -> int:
+        paths = (f"model.path={tiny_policy}", f"data.pairs={tiny_pairs}", "run.name=t")
+        return run_program(train_dpo.main, "device=cpu", *paths, *SMALL, *overrides)
+
+    return run
+
+
+def metrics(name: str = "t") -> list[dict]:
+    return [json.loads(row) for row in Path("out", name, "dpo.metrics.jsonl").read_text().splitlines()]
+
+
+def weights(name: str = "t") -> dict[str, torch.Tensor]:
+    return load_file(Path("out", name, "dpo", "model.safetensors"))
+
+
+def interrupt_after(steps: int) -> type:
+    """An Interrupt that reports SIGTERM once `steps` steps have looked at it."""
+
+    class Stop:
+        def __init__(self) -> None:
+            self.looks = 0
+
+        @property
+        def signal(self) -> int | None:
+            self.looks += 1
+            return 15 if self.looks > 3 * (steps - 1) else None
+
+    return Stop
+
+
+def test_the_first_loss_is_log_2_and_training_lowers_it(train):
+    assert train() == 0
+    rows = [row for row in metrics() if "loss" in row]
+    assert rows[0]["loss"] == pytest.approx(math.log(2), abs=1e-5)
+    assert rows[0]["rewards/chosen"] == pytest.approx(0, abs=1e-4)
+    assert rows[-1]["loss"] < 0.6
+    assert rows[-1]["rewards/margins"] > 0
+    held_out = [row for row in metrics() if "validation/loss" in row]
+    assert len(held_out) == 1
+    assert {
+        "logps/chosen",
+        "logps/rejected",
+        "lengths/chosen",
+        "end_probability/chosen",
+        "grad_norm",
+        "lr",
+    } <= set(rows[0])
+
+
+def test_microbatches_do_not_change_the_step(train):
+    assert train("run.name=whole") == 0
+    assert train("run.name=single", "optim.microbatch=1") == 0
+    for name, tensor in weights("whole").items():
+        torch.testing.assert_close(weights("single")[name], tensor, atol=2e-5, rtol=1e-3)
+    whole, single = metrics("whole"), metrics("single")
+    assert [row["step"] for row in whole] == [row["step"] for row in single]
+    assert single[0]["grad_norm"] == pytest.approx(whole[0]["grad_norm"], rel=1e-4)
+
+
+@pytest.mark.parametrize("steps", [1, 5])
+def test_a_resumed_run_is_bit_identical(train, monkeypatch, steps):
+    assert train("run.name=straight") == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(train_dpo, "Interrupt", interrupt_after(steps))
+        assert train() == 128 + 15
+    assert train() == 0
+    straight = weights("straight")
+    assert all(torch.equal(tensor, straight[name]) for name, tensor in weights().items())
+    drop = ("seconds",)
+    assert [{k: v for k, v in row.items() if k not in drop} for row in metrics() if "loss" in row] == [
+        {k: v for k, v in row.items() if k not in drop} for row in metrics("straight") if "loss" in row
+    ]
+
+
+def test_a_finished_run_is_found_and_another_objective_moves_it_aside(train, capsys):
+    assert train() == 0
+    before = weights()
+    assert train() == 0
+    assert "found      out/t/dpo: finished" in capsys.readouterr().out
+    assert train("loss.beta=0.5") == 0
+    assert "moved      out/t/dpo to out/t/dpo.1" in capsys.readouterr().out
+    kept = load_file("out/t/dpo.1/model.safetensors")
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in before.items())
+
+
+def test_an_unfinished_run_with_another_objective_is_refused(train, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        patch.setattr(train_dpo, "Interrupt", interrupt_after(1))
+        train()
+    assert train("loss.beta=0.5") == 1
+    error = capsys.readouterr().err
+    assert "unfinished run (step 1 of" in error
+    assert "set run.name" in error
+
+
+def test_beta_and_learning_rate_reuse_the_reference(train, capsys):
+    assert train() == 0
+    assert "20 pairs scored, 0 found" in capsys.readouterr().out
+    assert train("run.name=other", "loss.beta=0.5", "optim.lr=1e-4") == 0
+    assert "0 pairs scored, 20 found" in capsys.readouterr().out
+
+
+def test_a_wrong_cache_stops_the_run(train, capsys):
+    assert train() == 0
+    (shard,) = Path("out/reference_logps").rglob("*.safetensors")
+    write_shard(shard, {key: values - 1 for key, values in read_shard(shard).items()})
+    assert train("run.name=other") == 1
+    assert "disagrees with its model by 1 nats" in capsys.readouterr().err
+    assert not Path("out/other/dpo").exists()
+
+
+def test_another_reference_is_scored_instead(train, tiny_policy):
+    assert train("run.name=first") == 0
+    assert train(f"run.init={Path('out/first/dpo')}", f"run.reference={tiny_policy}") == 0
+    assert metrics()[0]["loss"] < 0.6  # the trained policy is already ahead of that reference
+
+
+def test_nan_stops_before_anything_is_saved_and_names_the_problems(train, monkeypatch, capsys):
+    real = train_dpo.completion_logps
+    calls = iter(range(100))
+
+    def broken(model, batch):
+        logps = real(model, batch)
+        return logps * float("nan") if torch.is_grad_enabled() and next(calls) == 2 else logps
+
+    monkeypatch.setattr(train_dpo, "completion_logps", broken)
+    assert train("optim.save_every=1", "optim.microbatch=100000") == 1
+    error = capsys.readouterr().err
+    assert "loss nan" in error
+    assert "at step 3" in error
+    assert "toy/train/" in error
+    assert all(torch.isfinite(tensor).all() for tensor in weights().values())  # step 2's checkpoint
+    assert json.loads(Path("out/t/dpo/training/position.json").read_text())["step"] == 2
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_whole(train, monkeypatch, capsys):
+    real, calls = train_dpo.save_checkpoint.__globals__["torch"].save, iter(range(9))
+
+    def full(*arguments):
+        if next(calls) == 1:
+            raise OSError(28, "No space left on device")
+        real(*arguments)
+
+    monkeypatch.setattr(torch, "save", full)
+    assert train("optim.save_every=2") == 1
+    assert "No space left on device" in capsys.readouterr().err
+    assert json.loads(Path("out/t/dpo/training/position.json").read_text())["step"] == 2
+    assert weights()
+
+
+def test_bf16_trains_through_master_weights(train):
+    assert train("model.dtype=bf16", "optim.lr=1e-4") == 0
+    assert all(tensor.dtype == torch.bfloat16 for tensor in weights().values())
+    assert metrics()[0]["loss"] == pytest.approx(math.log(2), abs=0.05)
+
+
+def test_best_checkpoint_follows_the_validation_loss(train):
+    assert train("optim.validate_every=1") == 0
+    assert Path("out/t/dpo-best/model.safetensors").exists()
+    assert len([row for row in metrics() if "validation/loss" in row]) == metrics()[-1]["step"]
+
+
+@pytest.mark.parametrize(
+    "override", ["loss.betta=1", "optim.lr=fast", "optim.learning_rate=1", "run.seed=x", "loss=nothing"]
+)
+def test_a_misspelt_key_or_wrong_type_stops_composition(override):
+    with pytest.raises((ConfigCompositionException, ValueError)):
+        loss_function(compose_config("+exp=quickstart", override).loss)
+
+
+def test_every_experiment_and_loss_composes():
+    conf = Path(train_dpo.__file__).parent / "conf"
+    for path in sorted((conf / "exp").glob("*.yaml")):
+        assert compose_config(f"+exp={path.stem}").run.name
+    for path in sorted((conf / "loss").glob("*.yaml")):
+        assert callable(loss_function(compose_config(f"loss={path.stem}").loss))
+
+
+def test_pair_sums_are_weighted_sums_over_each_completion(tiny_policy):
+    from data.pairs import collate
+    from data.types import PreferencePair
+
+    pairs = [
+        PreferencePair("a", "", "", "", [1, 2], [3, 4], [5]),
+        PreferencePair("b", "", "", "", [1], [2], [3, 4]),
+    ]
+    batch = collate(pairs, [0, 1])
+    sums = train_dpo.pair_sums(torch.arange(1.0, 7.0) * batch.weights, batch)
+    assert isinstance(sums, PairLogps)
+    assert sums.chosen.tolist() == [3, 4]
+    assert sums.rejected.tolist() == [3, 11]
+    assert sums.chosen_length.tolist() == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("model.path=nowhere",), "nowhere"),
+        (("data.pairs=nowhere.jsonl",), "nowhere.jsonl does not exist"),
+        (("data.max_prompt=1",), "holds no pair to train on .* prompt longer than 1"),
+        (("model.dtype=int8",), "model.dtype is 'int8', expected one of"),
+        (("run.init=missing",), "no checkpoint 'missing'"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_1(train, capsys, overrides, message):
+    import re
+
+    assert train(*overrides) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert re.search(message, error)
+    assert "Traceback" not in error
+    assert not Path("out/t/dpo").exists()
