@@ -138,10 +138,11 @@ class _TokenLogps(torch.autograd.Function):
         if not ctx.needs_input_grad[1]:
             return grad_hidden, None, None, None, None, None, None, None
 
-        grad_weight = torch.empty_like(weight) if len(hidden) else torch.zeros_like(weight)
+        grad_weight = torch.empty_like(weight)
         with torch.autocast(hidden.device.type, enabled=False):
             for columns in blocks(len(weight), tile[1]):
                 w = weight[columns].to(dtype)
+                total = torch.zeros_like(w, dtype=lse.dtype)
                 for rows in blocks(len(hidden), tile[0]):
                     x, g = hidden[rows].to(dtype), grad[rows]
                     position, inside = _locate(target[rows], columns)
@@ -153,11 +154,8 @@ class _TokenLogps(torch.autograd.Function):
                         powers, top = ctx.kept[rows.start, columns.start]
                         powers = powers * (-g * torch.exp2(top - lse[rows]))
                     powers.scatter_add_(1, position, torch.where(inside, g * missed[rows], 0))
-                    product = powers.to(dtype).T @ x
-                    if rows.start == 0:
-                        grad_weight[columns] = product
-                    else:
-                        grad_weight[columns] += product
+                    _accumulate(total, powers.to(dtype).T, x)
+                grad_weight[columns] = total
         return grad_hidden, grad_weight, None, None, None, None, None, None
 
 
