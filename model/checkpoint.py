@@ -340,7 +340,7 @@ def save_model(
     staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         staging.chmod(0o755)
-        state = state or merged_state(model)
+        state = merged_state(model, state)
         write_weights(published_tensors(model), state, staging, shard_bytes)
         config = _published_config(model, state["embedding.weight"].dtype)
         (staging / "config.json").write_text(json.dumps(config, indent=2) + "\n")

@@ -71,18 +71,18 @@ class AdaptedLinear(nn.Module):
         return [(adapters.get(leaf(part.name)), part.rows) for part in self.place.parts]
 
     @torch.no_grad()
-    def merged_weight(self) -> Tensor:
-        """W + scale * B A, the sum in float32."""
-        change = [
-            adapter.b.float() @ adapter.a.float()
-            if adapter
-            else self.weight.new_zeros(rows, self.weight.shape[1])
-            for adapter, rows in self.parts()
-        ]
-        change = torch.cat([part.float() for part in change])
+    def merged_weight(self, weight: Tensor, adapters: dict[str, tuple[Tensor, Tensor]]) -> Tensor:
+        """weight + scale * B A, summed in float32; `adapters`: leaf name -> (A, B)."""
+        change = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device)
+        for part, rows in zip(
+            self.place.parts, change.split([p.rows for p in self.place.parts]), strict=True
+        ):
+            if leaf(part.name) in adapters:
+                a, b = adapters[leaf(part.name)]
+                torch.mm(b.float(), a.float(), out=rows)
         if self.place.order is not None:
             change = change[self.place.order.to(change.device)]
-        return (self.weight.float() + change * self.scale).to(self.weight.dtype)
+        return (weight.float() + change * self.scale).to(weight.dtype)
 
 
 def matrix(name: str) -> str:
@@ -165,18 +165,27 @@ def disabled(model: Transformer) -> Iterator[None]:
             layer.enabled = enabled
 
 
-def merged_state(model: Transformer) -> dict[str, Tensor]:
-    """Parameter name -> tensor with the adapters added in; what `save_model(state=...)` takes."""
-    state = {name: p.detach() for name, p in model.named_parameters() if ".adapters." not in name}
-    return state | {f"{name}.weight": layer.merged_weight() for name, layer in adapted(model)}
+def merged_state(model: Transformer, state: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """Parameter name -> tensor of the model with its adapters added in, under the names it has without any.
+
+    `state` (name -> full tensor) stands in for the parameters where those are sharded.
+    """
+    state = state or {name: parameter.detach() for name, parameter in model.named_parameters()}
+    merged = {name: tensor for name, tensor in state.items() if ".adapters." not in name}
+    for name, layer in adapted(model):
+        prefix = f"{name}.adapters."
+        adapters = {part: (state[f"{prefix}{part}.a"], state[f"{prefix}{part}.b"]) for part in layer.adapters}
+        merged[f"{name}.weight"] = layer.merged_weight(state[f"{name}.weight"], adapters)
+    return merged
 
 
 def merge(model: Transformer) -> None:
     """Add the adapters into the weights and remove them; every parameter trains again."""
+    state = merged_state(model)
     for name, layer in list(adapted(model)):
         rows, columns = layer.weight.shape
         linear = nn.Linear(columns, rows, bias=layer.bias is not None, device="meta")
-        linear.weight, linear.bias = nn.Parameter(layer.merged_weight()), layer.bias
+        linear.weight, linear.bias = nn.Parameter(state[f"{name}.weight"]), layer.bias
         model.set_submodule(name, linear)
     model.requires_grad_(True)
 
