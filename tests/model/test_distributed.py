@@ -188,7 +188,7 @@ def seen(runs, request) -> tuple[dict, dict, bool]:
     return runs[0][request.param], runs[1][request.param], request.param
 
 
-pytestmark = pytest.mark.slow  # two processes that import torch: about five seconds
+slow = pytest.mark.slow  # the first of these starts two processes: about ten seconds
 
 
 def single(tied: bool) -> Transformer:
@@ -206,6 +206,7 @@ def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance
         )
 
 
+@slow
 def test_two_processes_give_the_gradients_of_one(seen):
     first, second, tied = seen
     assert all(first["sharded"])
@@ -215,6 +216,7 @@ def test_two_processes_give_the_gradients_of_one(seen):
     assert_same(second["grads"], expected, 1e-6)
 
 
+@slow
 def test_a_pass_without_gradient_gives_the_same_log_probs(seen):
     first, second, tied = seen
     model = tiny(tied)
@@ -224,6 +226,7 @@ def test_a_pass_without_gradient_gives_the_same_log_probs(seen):
     torch.testing.assert_close(torch.stack(second["scores"]), expected)
 
 
+@slow
 def test_clipping_and_step_agree_with_one_process(seen):
     first, second, tied = seen
     model = single(tied)
@@ -241,6 +244,7 @@ def test_clipping_and_step_agree_with_one_process(seen):
         )
 
 
+@slow
 def test_resuming_from_a_sharded_save_is_bit_exact(seen):
     for process in seen[:2]:
         for name, value in process["straight"].items():
@@ -248,12 +252,14 @@ def test_resuming_from_a_sharded_save_is_bit_exact(seen):
             assert not torch.equal(process["stepped"][name], value), name
 
 
+@slow
 def test_an_update_after_a_pass_without_backward_is_seen(seen):
     first, second, _ = seen
     torch.testing.assert_close(first["after_update"], first["of_copy"])
     torch.testing.assert_close(second["after_update"], first["of_copy"])
 
 
+@slow
 def test_the_first_process_gathers_an_ordinary_copy(seen):
     first, second, tied = seen
     assert first["gathered"]
@@ -261,6 +267,7 @@ def test_the_first_process_gathers_an_ordinary_copy(seen):
     assert first["copy_names"] == [name for name, _ in tiny(tied).named_parameters()]
 
 
+@slow
 def test_bfloat16_compute_keeps_float32_masters(seen):
     """With activation checkpointing on. The shards stay float32 and move by about the learning rate."""
     first, _, tied = seen
@@ -271,15 +278,47 @@ def test_bfloat16_compute_keeps_float32_masters(seen):
         assert 1e-3 < moved < 3e-2, name
 
 
+@slow
 def test_counts_and_sums_go_over_all_processes(seen):
     first, second, _ = seen
     assert (first["count"], second["count"]) == (3, 3)
     assert (first["sum"], second["sum"]) == (5.0, 5.0)
 
 
+@slow
 def test_only_the_first_process_prints(runs):
     assert runs[2].count("seen by") == 1
     assert "seen by 0" in runs[2]
+
+
+def test_alone_everything_is_the_identity(monkeypatch, capsys):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    process = setup(torch.device("cpu"))
+    assert (process.rank, process.world_size, process.first) == (0, 1, True)
+    model = tiny(True)
+    assert shard(model) is model
+    assert gather(model) is model
+    reshard(model)
+    value = torch.ones(2)
+    assert global_sum(value) is value
+    assert global_max(3, process.device) == 3
+    print_once("hello")
+    assert capsys.readouterr().out == "hello\n"
+    finish()
+
+
+def test_half_an_environment_is_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ValueError, match="WORLD_SIZE is 2 but RANK, LOCAL_RANK, .* start with torchrun"):
+        setup(torch.device("cpu"))
+
+
+def test_a_folder_without_sharded_state_is_named(tmp_path):
+    model = tiny(True)
+    with pytest.raises(FileNotFoundError, match="nothing holds no sharded training state"):
+        load_sharded(model, build_optimizer(model), tmp_path / "nothing")
 
 
 if __name__ == "__main__":
