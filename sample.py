@@ -1,0 +1,271 @@
+"""Sampling: checkpoint + problems -> completions.jsonl, or one prompt -> the terminal, as it is written.
+
+    python sample.py +exp=quickstart run.checkpoint=dpo run.split=train decode=sample
+    python sample.py +exp=quickstart 'prompt="def add(a, b):"'
+
+A finished file is kept when model, tokenizer, prompts and settings are the same; an interrupted one goes on.
+The file does not depend on decode.batch_rows: each sample has its own random stream, and rows end up sorted.
+"""
+
+import dataclasses
+import sys
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import hydra
+from omegaconf import OmegaConf
+from tqdm import tqdm
+
+from conf.program import checkpoint_folder, program, samples_folder
+from conf.schema import Config
+from data.jsonl import JsonlAppender, digest, iterate_jsonl, write_jsonl, write_provenance
+from data.problems import load_problems
+from data.protocols import Protocol, asked, choose_protocol
+from data.tokenizer import StreamDecoder, Tokenizer, check_vocabulary, load_tokenizer, read_json
+from data.types import Completion
+from model.checkpoint import load_model, weights_digest
+from model.generate import DecodeConfig, Generation, LogitsHook, Request, StopStrings, generate
+from model.training import autocast, choose_device, choose_dtype
+from model.transformer import Transformer
+
+GREEDY = -1  # the number of the greedy answer among a problem's samples
+
+
+def requests(
+    prompts: dict[str, list[int]], decode: DecodeConfig, seed: int, done: set[tuple[str, int]]
+) -> Iterator[Request]:
+    """What is still to sample; longest prompts first, so that prompts in a batch are of similar length."""
+    kinds = [(range(decode.n), decode.temperature)] + [((GREEDY,), 0.0)] * decode.greedy
+    for task_id in sorted(prompts, key=lambda task_id: (-len(prompts[task_id]), task_id)):
+        for numbers, temperature in kinds:
+            missing = tuple(number for number in numbers if (task_id, number) not in done)
+            if missing:
+                yield Request(
+                    key=task_id,
+                    prompt_ids=prompts[task_id],
+                    samples=missing,
+                    temperature=temperature,
+                    top_p=decode.top_p,
+                    top_k=decode.top_k,
+                    max_new_tokens=decode.max_new_tokens,
+                    seed=seed,
+                )
+
+
+def spelling(generation: Generation, tokenizer: Tokenizer) -> list[int]:
+    """The drawn ids, without those that come after a stop string cut the text."""
+    ids = generation.ids
+    if generation.reason == "stop_string":
+        while ids and tokenizer.completion_text(ids[:-1]).startswith(generation.text):
+            ids = ids[:-1]
+    return ids
+
+
+def write_completions(
+    model: Transformer,
+    tokenizer: Tokenizer,
+    prompts: dict[str, list[int]],
+    decode: DecodeConfig,
+    seed: int,
+    path: Path,
+    *,
+    identity: dict,
+    hook: LogitsHook | None = None,
+) -> Path:
+    """Sample `prompts` (task id -> ids) into `path`, a Completion per line, in the order of `prompts`.
+
+    `identity` says what the completions depend on; a file of another identity is moved aside.
+    """
+    total = len(prompts) * (decode.n + decode.greedy)
+    if not total:
+        raise ValueError("nothing to sample: decode.n is 0 and decode.greedy is off")
+    tokens, start = 0, time.perf_counter()
+    try:
+        with JsonlAppender(path) as file:
+            done = {(row["task_id"], row["sample"]) for row in file.done}
+            if done:
+                print(f"going on   {path}: {len(done)} of {total} completions are there")
+            write_provenance(path, identity=identity)
+            bar = tqdm(initial=len(done), total=total, desc="sample", unit="completion", smoothing=0.1)
+            for generation in generate(
+                model,
+                requests(prompts, decode, seed, done),
+                batch_size=decode.batch_rows,
+                stop_ids=tokenizer.stop_ids,
+                stop_strings=decode.stop_strings,
+                decode=tokenizer.completion_text,
+                usable_ids=tokenizer.usable_ids,
+                logits_hook=hook,
+            ):
+                file.write(
+                    Completion(
+                        task_id=generation.key,
+                        sample=generation.sample,
+                        text=generation.text,
+                        prompt_ids=prompts[generation.key],
+                        ids=spelling(generation, tokenizer),
+                        finished=generation.finished,
+                        temperature=0.0 if generation.sample == GREEDY else decode.temperature,
+                        seed=seed,
+                    )
+                )
+                tokens += len(generation.ids)
+                bar.update()
+            bar.close()
+    except KeyboardInterrupt:
+        print(f"\nstopped; {file.partial} holds what is finished, the same command goes on from there")
+        sys.exit(130)
+    rank = {task_id: i for i, task_id in enumerate(prompts)}
+    rows = sorted(
+        (row for _, row in iterate_jsonl(file.partial)), key=lambda row: (rank[row["task_id"]], row["sample"])
+    )
+    truncated = sum(not row["finished"] for row in rows)
+    write_jsonl(path, rows)
+    file.partial.unlink()
+    seconds = time.perf_counter() - start
+    counts = {"completions": total, "truncated": truncated, "tokens": tokens, "seconds": round(seconds, 2)}
+    write_provenance(path, identity=identity, counts=counts)
+    print(
+        f"sampled    {path}: {total} completions ({truncated} cut by the length limit), "
+        f"{tokens / seconds:,.0f} tokens/s"
+    )
+    return path
+
+
+def claim(path: Path, identity: dict) -> bool:
+    """Whether `path` is finished and of this identity. Files of another one are moved aside."""
+    partial, meta = (path.with_name(path.name + suffix) for suffix in (".partial", ".meta.json"))
+    if not path.exists() and not partial.exists():
+        return False
+    found = read_json(meta).get("identity") if meta.exists() else None
+    if found == identity:
+        return path.exists()
+    number = 1
+    while (aside := path.with_name(f"{path.stem}.{number}{path.suffix}")).exists():
+        number += 1
+    for suffix in ("", ".partial", ".meta.json"):
+        source = path.with_name(path.name + suffix)
+        if source.exists():
+            source.rename(aside.with_name(aside.name + suffix))
+    changed = sorted(key for key in identity if identity[key] != (found or {}).get(key))
+    print(f"moved      {path} to {aside.name}: it has another {', '.join(changed)}")
+    return False
+
+
+def load_hook(cfg: Config) -> LogitsHook | None:
+    """decode.logits_hook: the name of a function, or a node with `_target_` that makes one."""
+    hook = cfg.decode.logits_hook
+    return hydra.utils.get_method(hook) if isinstance(hook, str) else hydra.utils.instantiate(hook)
+
+
+def protocol_prompts(cfg: Config, tokenizer: Tokenizer) -> tuple[Protocol, dict[str, list[int]]]:
+    """How the problems of `benchmark` (else of `data.problems`) are asked, and each one's prompt as ids."""
+    source = cfg.benchmark or cfg.data.problems
+    count = None if cfg.benchmark else getattr(cfg.data, cfg.run.split, None)
+    protocol = choose_protocol(cfg.protocol, source, tokenizer.chat_template is not None)
+    problems = asked(
+        protocol,
+        load_problems(source, cfg.run.split, count=count, seed=cfg.data.seed),
+        render=tokenizer.render if tokenizer.chat_template else None,
+        examples=load_problems("mbpp") if protocol.prompt == "few_shot" else (),
+    )
+    as_ids = tokenizer.prompt_ids
+    if protocol.prompt == "chat":  # the template's control tokens are tokens, not text
+        as_ids = partial(tokenizer.vocabulary.encode, control=True)
+    return protocol, {problem.task_id: as_ids(problem.prompt) for problem in problems}
+
+
+def sample_completions(cfg: Config) -> Path:
+    """completions.jsonl of `run.checkpoint` on `run.split`: found, completed or made."""
+    folder, path = checkpoint_folder(cfg, cfg.run.checkpoint), samples_folder(cfg) / "completions.jsonl"
+    device = choose_device(cfg.device)
+    dtype, weight_dtype = choose_dtype(cfg.model.dtype, device)
+    decode: DecodeConfig = OmegaConf.to_object(cfg.decode)
+    tokenizer = load_tokenizer(folder)
+
+    source = cfg.benchmark or cfg.data.problems
+    protocol, prompts = protocol_prompts(cfg, tokenizer)
+    decode = dataclasses.replace(
+        decode,
+        stop_strings=[*decode.stop_strings, *protocol.stops],
+        max_new_tokens=protocol.max_new_tokens or decode.max_new_tokens,
+    )
+    settings = {k: v for k, v in dataclasses.asdict(decode).items() if k != "batch_rows"}
+    identity = {
+        "weights": weights_digest(folder),
+        "tokenizer": tokenizer.digest,
+        "prompts": digest(prompts),
+        "decode": settings,
+        "protocol": protocol.name,
+        "seed": cfg.run.seed,
+        "dtype": dtype,
+    }
+    if claim(path, identity):
+        print(f"found      {path}: {len(prompts)} problems x {decode.n + decode.greedy} completions")
+        return path
+    model = load_model(folder, dtype=weight_dtype, device=device)
+    check_vocabulary(tokenizer, model.config.vocab_size)
+    with autocast(dtype, device):
+        return write_completions(
+            model, tokenizer, prompts, decode, cfg.run.seed, path, identity=identity, hook=load_hook(cfg)
+        )
+
+
+def print_completion(cfg: Config, prompt: str) -> None:
+    """Complete `prompt` on the terminal: greedily where the decode group has greedy answers, else sampled."""
+    folder, device = checkpoint_folder(cfg, cfg.run.checkpoint), choose_device(cfg.device)
+    dtype, weight_dtype = choose_dtype(cfg.model.dtype, device)
+    decode: DecodeConfig = OmegaConf.to_object(cfg.decode)
+    tokenizer, model = load_tokenizer(folder), load_model(folder, dtype=weight_dtype, device=device)
+    check_vocabulary(tokenizer, model.config.vocab_size)
+    ids = tokenizer.prompt_ids(prompt)
+    (request,) = requests(
+        {"prompt": ids}, dataclasses.replace(decode, n=1, greedy=False), cfg.run.seed, set()
+    )
+    if decode.greedy:
+        request = dataclasses.replace(request, temperature=0.0)
+    request = dataclasses.replace(
+        request, max_new_tokens=min(decode.max_new_tokens, max(model.config.context - len(ids), 1))
+    )
+    stream, text, shown = StreamDecoder(tokenizer), "", 0
+    held = max((len(s) - 1 for s in decode.stop_strings), default=0)  # might begin a stop string
+    stops = StopStrings(decode.stop_strings, tokenizer.completion_text)
+
+    def show(key: str, sample: int, i: int) -> None:
+        nonlocal text, shown
+        if i not in tokenizer.stop_ids:
+            text += stream.push(i)
+            visible = stops.cut(text)[: len(text) - held]
+            print(visible[shown:], end="", flush=True)
+            shown = max(shown, len(visible))
+
+    print(prompt, end="", flush=True)
+    with autocast(dtype, device):
+        (generation,) = generate(
+            model,
+            [request],
+            batch_size=1,
+            stop_ids=tokenizer.stop_ids,
+            stop_strings=decode.stop_strings,
+            decode=tokenizer.completion_text,
+            usable_ids=tokenizer.usable_ids,
+            logits_hook=load_hook(cfg),
+            on_token=show,
+        )
+    print(generation.text[shown:], flush=True)
+    if not generation.finished:
+        print(f"(cut after decode.max_new_tokens={request.max_new_tokens} tokens)", file=sys.stderr)
+
+
+@program
+def main(cfg: Config) -> None:
+    if cfg.prompt is None:
+        sample_completions(cfg)
+    else:
+        print_completion(cfg, cfg.prompt)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""sample.py: the file it writes, resuming, and a prompt on the terminal."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import sample
+from data.jsonl import read_jsonl, read_records
+from data.tokenizer import load_tokenizer
+from data.toy import toy_problems
+from data.types import Completion
+from model.checkpoint import load_model
+from model.generate import DecodeConfig, Generation
+from tests.conftest import compose_config
+
+DECODE = DecodeConfig(n=3, temperature=0.9, greedy=True, max_new_tokens=12, batch_rows=4)
+IDENTITY = {"weights": "w", "seed": 7}
+
+
+@pytest.fixture(scope="module")
+def policy(tiny_policy):
+    return load_model(tiny_policy), load_tokenizer(tiny_policy)
+
+
+@pytest.fixture
+def prompts(policy):
+    return {p.task_id: policy[1].prompt_ids(p.prompt) for p in toy_problems("test", 5)}
+
+
+def write(policy, prompts, path, decode=DECODE, **more) -> list[Completion]:
+    model, tokenizer = policy
+    sample.write_completions(model, tokenizer, prompts, decode, 7, path, identity=IDENTITY, **more)
+    return read_records(Completion, path)
+
+
+def test_every_sample_is_there_once_in_order_with_ids_that_spell_the_text(policy, prompts, tmp_path):
+    rows = write(policy, prompts, tmp_path / "completions.jsonl")
+    assert [(r.task_id, r.sample) for r in rows] == [(t, s) for t in prompts for s in (-1, 0, 1, 2)]
+    tokenizer = policy[1]
+    for row in rows:
+        assert row.prompt_ids == prompts[row.task_id]
+        assert row.temperature == (0.0 if row.sample == -1 else 0.9)
+        assert row.seed == 7
+        assert row.finished == (row.ids[-1] in tokenizer.stop_ids)
+        assert tokenizer.completion_text(row.ids) == row.text
+        assert set(row.ids) <= set(tokenizer.usable_ids)
+    meta = json.loads((tmp_path / "completions.jsonl.meta.json").read_text())
+    assert meta["identity"] == IDENTITY
+    assert meta["counts"]["completions"] == 20
+    assert meta["counts"]["truncated"] == sum(not row.finished for row in rows)
+
+
+def test_the_file_does_not_depend_on_the_batch(policy, prompts, tmp_path):
+    texts = []
+    for rows in (1, 8, 32):
+        path = tmp_path / f"{rows}.jsonl"
+        write(policy, prompts, path, dataclasses.replace(DECODE, batch_rows=rows))
+        texts.append(path.read_text())
+    assert texts[0] == texts[1] == texts[2]
+
+
+def test_an_interrupted_file_goes_on_and_ends_the_same(policy, prompts, tmp_path, monkeypatch, capsys):
+    whole = write(policy, prompts, tmp_path / "whole.jsonl")
+    path, sampled = tmp_path / "completions.jsonl", []
+
+    def stop_after_seven(*args, **kwargs):
+        for generation in generate(*args, **kwargs):
+            if len(sampled) == 7:
+                raise KeyboardInterrupt
+            sampled.append(generation)
+            yield generation
+
+    generate = sample.generate
+    monkeypatch.setattr(sample, "generate", stop_after_seven)
+    with pytest.raises(SystemExit) as stopped:
+        write(policy, prompts, path)
+    assert stopped.value.code == 130
+    assert not path.exists()
+    assert "goes on from there" in capsys.readouterr().out
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("a") as file:
+        file.write('{"task_id": "torn')  # the power went off in the middle of a line
+
+    again = []
+    monkeypatch.setattr(sample, "generate", lambda *a, **k: (again.append(g) or g for g in generate(*a, **k)))
+    assert write(policy, prompts, path) == whole
+    assert len(again) == 20 - 7
+    assert not partial.exists()
+
+
+def test_ids_reach_just_beyond_a_stop_string(policy):
+    tokenizer = policy[1]
+    ids = tokenizer.completion_ids("    return 1\ndef g(): pass")[:-1]
+    generation = Generation("t", 0, ids, "stop_string", "    return 1", None)
+    kept = sample.spelling(generation, tokenizer)
+    assert tokenizer.completion_text(kept).startswith("    return 1")
+    assert not tokenizer.completion_text(kept[:-1]).startswith("    return 1")
+    finished = generation._replace(reason="stop_id")
+    assert sample.spelling(finished, tokenizer) == ids
+
+
+def test_nothing_to_sample_is_an_error(policy, prompts, tmp_path):
+    with pytest.raises(ValueError, match=r"decode.n is 0"):
+        write(policy, prompts, tmp_path / "x.jsonl", DecodeConfig(n=0))
+
+
+def config(tiny_policy: Path, home: Path, *more: str):
+    return compose_config(
+        f"model.path={tiny_policy}",
+        f"run.home={home}",
+        f"run.dir={home}",
+        "data.test=3",
+        "decode.n=2",
+        "decode.max_new_tokens=8",
+        "device=cpu",
+        *more,
+    )
+
+
+def test_a_finished_file_is_kept_and_one_of_other_settings_moved_aside(tiny_policy, tmp_path, capsys):
+    path = sample.sample_completions(config(tiny_policy, tmp_path))
+    first = path.read_text()
+    assert len(read_jsonl(path)) == 6
+    capsys.readouterr()
+
+    assert sample.sample_completions(config(tiny_policy, tmp_path, "decode.batch_rows=3")) == path
+    assert "found" in capsys.readouterr().out
+
+    sample.sample_completions(config(tiny_policy, tmp_path, "run.seed=5"))
+    assert "it has another seed" in capsys.readouterr().out
+    assert path.with_name("completions.1.jsonl").read_text() == first
+    assert path.read_text() != first
+
+
+def test_the_groups_are_a_greedy_answer_samples_or_both(tiny_policy, tmp_path):
+    for group, numbers in (("greedy", [-1]), ("sample", range(16)), ("evaluation", range(-1, 8))):
+        cfg = compose_config(
+            f"model.path={tiny_policy}",
+            f"run.home={tmp_path}",
+            f"run.dir={tmp_path}",
+            f"decode={group}",
+            "decode.max_new_tokens=3",
+            "data.test=1",
+        )
+        assert [row["sample"] for row in read_jsonl(sample.sample_completions(cfg))] == list(numbers)
+
+
+def forbid_everything_but_seven(logits: torch.Tensor, ids: list[list[int]]) -> torch.Tensor:
+    return logits.masked_fill(torch.arange(logits.shape[1]) != 7, float("-inf"))
+
+
+def test_a_hook_is_named_in_the_configuration(tiny_policy, tmp_path):
+    tokenizer = load_tokenizer(tiny_policy)
+    assert 7 in tokenizer.usable_ids
+    sys.modules["a_hook"] = sys.modules[__name__]
+    cfg = config(tiny_policy, tmp_path, "decode.logits_hook=a_hook.forbid_everything_but_seven")
+    for row in read_jsonl(sample.sample_completions(cfg)):
+        assert row["ids"] == [7] * 8
+
+
+def test_a_prompt_is_completed_on_the_terminal_as_in_a_file(tiny_policy, tmp_path, capsys, policy):
+    cfg = config(tiny_policy, tmp_path, "decode.greedy=true")
+    sample.print_completion(cfg, "def add(a, b):")
+    printed = capsys.readouterr().out
+    (row,) = write(
+        policy,
+        {"t": policy[1].prompt_ids("def add(a, b):")},
+        tmp_path / "one.jsonl",
+        dataclasses.replace(DECODE, n=0, max_new_tokens=8),
+    )
+    assert printed == "def add(a, b):" + row.text + "\n"
+
+
+def test_a_stop_string_never_reaches_the_terminal(tiny_policy, tmp_path, capsys):
+    """Whatever the tokens are, what is shown is the text up to the string."""
+    cfg = config(tiny_policy, tmp_path, "decode.max_new_tokens=40", "run.seed=3")
+    sample.print_completion(cfg, "def f(x):")
+    text = capsys.readouterr().out.removeprefix("def f(x):").removesuffix("\n")
+    stop = text[len(text) // 2 :][:3]
+    cfg.decode.stop_strings = [stop]
+    sample.print_completion(cfg, "def f(x):")
+    assert capsys.readouterr().out == "def f(x):" + text[: text.index(stop)] + "\n"
