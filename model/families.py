@@ -2,7 +2,7 @@
 
 A family is one entry of FAMILIES: which config key fills which field, what its class assumes when a key is
 absent, what is fixed, and the functions for the rest. Facts are from transformers 5.23 (models/*/configuration_*
-and modeling_*), checked against it in tests/model/test_families.py. A key that nothing here reads and that is not
+and modeling_*), checked against it in tests/model/test_families.py. A key that nothing reads and that is not
 known to be harmless is an error: ignoring it could mean computing another model.
 """
 
@@ -69,7 +69,7 @@ NEUTRAL = {"full_attn_mod": 1, "interpolate_factor": 1, "mlp_type": "default", "
 
 
 class Config:
-    """config.json that remembers which keys were read; an absent key has the value the family's class gives it."""
+    """config.json that remembers what was read; an absent key has the value its class in transformers gives."""
 
     def __init__(self, values: Json, absent: Json):
         self.values, self.absent, self.read = values, absent, set()
@@ -576,7 +576,7 @@ def parse_config(config: Json) -> ModelConfig:
         )
     if config.get("quantization_config"):
         raise ValueError(
-            "config.json has quantization_config: quantised weights cannot be trained; use the originals"
+            "config.json has quantization_config: quantised weights are not supported, use the originals"
         )
     family = FAMILIES[model_type]
     keys = Config(config, family.absent)

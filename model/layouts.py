@@ -64,7 +64,7 @@ GPT2: Names = {
 
 
 def grouped_rows(config: ModelConfig) -> Tensor:
-    """qkv rows published per key/value head as [its q heads | k | v]; [q | k | v] here. Index of ours in theirs."""
+    """qkv published as [its q heads | k | v] per key/value head: where each of our rows is in theirs."""
     group = config.heads // config.kv_heads
     rows = torch.arange((config.heads + 2 * config.kv_heads) * config.head_width)
     rows = rows.view(config.kv_heads, group + 2, config.head_width)
@@ -72,7 +72,7 @@ def grouped_rows(config: ModelConfig) -> Tensor:
 
 
 def interleaved_rows(config: ModelConfig) -> Tensor:
-    """q and k published for rotary over neighbours (2i, 2i+1); here i goes with i + E/2. v is left alone."""
+    """q and k published for rotary over neighbours 2i, 2i + 1, where here i goes with i + E/2. Not v."""
     heads = config.heads + config.kv_heads
     rows = torch.arange((heads + config.kv_heads) * config.head_width).view(-1, config.head_width)
     turned = torch.cat([rows[:heads, 0::2], rows[:heads, 1::2]], dim=1)

@@ -1,7 +1,7 @@
 """Rotary position embedding and its context extensions (RoPE, Su et al. 2021, arXiv:2104.09864).
 
-Dimension i of a head's first `width` is paired with dimension i + width/2 and turned by `position * frequency[i]`.
-The extensions only change the frequencies, and a constant factor on cos and sin:
+Dimension i of a head's first `width` is paired with dimension i + width/2 and turned by the angle
+position * frequency[i]. The extensions only change the frequencies, and a constant factor on cos and sin:
 
     linear    all frequencies / factor                                   (Chen et al. 2023, arXiv:2306.15595)
     dynamic   a larger base once a sequence outgrows `context`           (NTK-aware scaling)
@@ -47,8 +47,8 @@ class Rope:
 def frequencies(rope: Rope, device: torch.device | str, lengths: Tensor | None = None) -> Tensor:
     """Angle per position step: [W/2], or [T, W/2] where the kind depends on `lengths` [T]. Float32.
 
-    The arithmetic is float32 on purpose: published models were trained with these rounded values, and at position
-    100,000 a last-digit difference in a frequency is a visible angle.
+    The arithmetic is float32 on purpose: published models were trained with these rounded values, and at
+    position 100,000 a last-digit difference in a frequency is a visible angle.
     """
     exponents = torch.arange(0, rope.width, 2, device=device).float() / rope.width
     plain = 1.0 / rope.base**exponents
@@ -59,7 +59,7 @@ def frequencies(rope: Rope, device: torch.device | str, lengths: Tensor | None =
         base = rope.base * growth ** (rope.width / (rope.width - 2))
         return 1.0 / base[:, None] ** exponents
     if rope.kind == "llama3":
-        # 0 where the wavelength exceeds context/low, 1 where it is below context/high, linear in 1/wavelength between
+        # divided for wavelengths above context/low, kept below context/high, in between linear in 1/wavelength
         rotations = rope.context * plain / (2 * math.pi)
         keep = ((rotations - rope.low) / (rope.high - rope.low)).clamp(0, 1)
         return keep * plain + (1 - keep) * plain / rope.factor
@@ -90,7 +90,7 @@ def _yarn_ramp(rope: Rope, device: torch.device | str) -> Tensor:
 
 
 def rotary_tables(rope: Rope, positions: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """cos and sin of every token's angles, [T, 1, W/2] float32 each. One call serves all layers of a forward."""
+    """cos and sin of every token's angles, [T, 1, W/2] float32 each; one call serves all layers."""
     angles = positions.float()[:, None] * frequencies(rope, positions.device, lengths)
     return (angles.cos() * rope.scale)[:, None], (angles.sin() * rope.scale)[:, None]
 
@@ -120,6 +120,6 @@ def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def rotate(x: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
-    """Turn heads x [T, H, E] by the tables of `rotary_tables`; dimensions beyond the rotated width pass through."""
+    """Turn heads x [T, H, E] by the tables of `rotary_tables`; dimensions beyond their width pass."""
     cos, sin = (t.to(x.dtype) for t in tables)
     return _Rotate.apply(x, cos, sin)

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from model.fused import rms_norm, swiglu
 from model.rotary import Rope, rotary_tables, rotate
 
 
@@ -90,7 +91,7 @@ class Norm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         weight = self.weight + 1 if self.plus_one else self.weight
         if self.rms:
-            return F.rms_norm(x, x.shape[-1:], weight, self.eps)
+            return rms_norm(x, weight, self.eps)
         if weight is not None and weight.dim() > 1:
             return F.layer_norm(x, x.shape[-1:], eps=self.eps) * weight
         return F.layer_norm(x, x.shape[-1:], weight, self.bias, self.eps)
@@ -164,6 +165,8 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.gated:
             return self.down(self.activation(self.up(x)))
+        if self.activation is F.silu:
+            return self.down(swiglu(self.gate_up(x)))
         gate, up = self.gate_up(x).chunk(2, dim=-1)
         return self.down(self.activation(gate) * up)
 
