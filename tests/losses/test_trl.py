@@ -11,6 +11,8 @@ for trainer and model that hands it chosen log-probs. Documented exceptions, whe
 - ORPO returns +log sigmoid and subtracts it later; its own likelihood covers the prompt too.
 """
 
+import contextlib
+import sys
 from collections import defaultdict
 from types import SimpleNamespace
 
@@ -28,6 +30,7 @@ from losses.exo import exo_loss
 from losses.f_divergence import f_divergence_loss
 from losses.hinge import hinge_loss
 from losses.ipo import ipo_loss
+from losses.kto import kto_loss
 from losses.ld_dpo import ld_weights
 from losses.mixture import mixture_loss
 from losses.nca import nca_loss
@@ -41,7 +44,7 @@ from losses.types import PairLogps
 from losses.wpo import log_weights, wpo_loss
 
 pytest.importorskip("trl", reason="compares with TRL's code")
-from trl import DPOTrainer
+from trl import DPOTrainer, KTOTrainer
 
 PROMPT = 2
 LENGTHS = torch.tensor([5, 3, 8, 6, 4, 7, 2, 8])  # four chosen, then four rejected completions
@@ -65,42 +68,42 @@ def sums(logps, weights=None):
     return PairLogps(*weighted.sum(1).chunk(2), *LENGTHS.float().chunk(2))
 
 
-def trl_loss(loss_type, **settings):
-    """The mean loss of one DPOTrainer step on the completions above."""
-
-    def model(log_probs):
-        zeros = torch.zeros_like(log_probs)
-        out = SimpleNamespace(
-            log_probs=log_probs,
-            log_sum_sq_probs=LOG_COLLISION,
-            entropy=zeros,
-            mean_logits=zeros,
-            is_top1=zeros > 0,
-        )
-        call = lambda **_: out  # noqa: E731
-        return call
-
-    types = [loss_type] if isinstance(loss_type, str) else loss_type
-    accelerator = SimpleNamespace(
-        device=torch.device("cpu"),
-        gather=lambda x: x,
-        gather_for_metrics=lambda x: x,
-        unwrap_model=lambda m: m,
+def stand_in_model(log_probs):
+    """A model whose fused head returns these log-probs."""
+    zeros = torch.zeros_like(log_probs)
+    outputs = SimpleNamespace(
+        log_probs=log_probs,
+        log_sum_sq_probs=LOG_COLLISION,
+        entropy=zeros,
+        mean_logits=zeros,
+        is_top1=zeros > 0,
     )
+    return lambda **_: outputs
+
+
+ACCELERATOR = SimpleNamespace(
+    device=torch.device("cpu"),
+    gather=lambda x: x,
+    gather_for_metrics=lambda x: x,
+    unwrap_model=lambda m: m,
+)
+INPUTS = {
+    "input_ids": torch.zeros(ROWS, WIDTH, dtype=torch.long),
+    "attention_mask": torch.ones(ROWS, WIDTH, dtype=torch.long),
+    "completion_mask": torch.cat([torch.zeros(ROWS, 1, dtype=torch.long), MASK.long()], dim=1),
+}
+
+
+def trainer_step(trainer_class, settings, inputs):
+    """The loss of one step of a trainer that has these attributes."""
+    module = sys.modules[trainer_class.__module__]
     trainer = SimpleNamespace(
         model=SimpleNamespace(training=True),
-        accelerator=accelerator,
-        ref_model=model(REFERENCE),
+        accelerator=ACCELERATOR,
+        ref_model=stand_in_model(REFERENCE),
         aux_loss_enabled=False,
         precompute_ref_logps=False,
-        f_divergence_type="reverse_kl",
-        f_alpha_divergence_coef=0.5,
-        ld_alpha=None,
-        use_weighting=False,
         beta=0.3,
-        label_smoothing=0.0,
-        loss_types=types,
-        loss_weights=[1.0] * len(types),
         args=SimpleNamespace(
             gradient_checkpointing=False, gradient_checkpointing_kwargs=None, discopop_tau=0.05
         ),
@@ -109,22 +112,25 @@ def trl_loss(loss_type, **settings):
         _tp_size=1,
     )
     vars(trainer).update(settings)
-    completion_mask = torch.cat([torch.zeros(ROWS, 1, dtype=torch.long), MASK.long()], dim=1)
-    inputs = {
-        "input_ids": torch.zeros(ROWS, WIDTH, dtype=torch.long),
-        "attention_mask": torch.ones(ROWS, WIDTH, dtype=torch.long),
-        "completion_mask": completion_mask,
-    }
-    with (
-        pytest.MonkeyPatch.context() as patch
-    ):  # the stand-in model has no gradient checkpointing to switch off
-        import contextlib
-
-        import trl.trainer.dpo_trainer as module
-
+    with pytest.MonkeyPatch.context() as patch:  # the stand-in has no checkpointing or adapters to look into
         patch.setattr(module, "disable_gradient_checkpointing", lambda *_: contextlib.nullcontext())
         patch.setattr(module, "is_peft_model", lambda _: False)
-        return DPOTrainer._compute_loss(trainer, model(POLICY), inputs, False)
+        return trainer_class._compute_loss(trainer, stand_in_model(POLICY), inputs, False)
+
+
+def trl_loss(loss_type, **settings):
+    """The mean loss of one DPOTrainer step on the completions above."""
+    types = [loss_type] if isinstance(loss_type, str) else loss_type
+    defaults = {
+        "f_divergence_type": "reverse_kl",
+        "f_alpha_divergence_coef": 0.5,
+        "ld_alpha": None,
+        "use_weighting": False,
+        "label_smoothing": 0.0,
+        "loss_types": types,
+        "loss_weights": [1.0] * len(types),
+    }
+    return trainer_step(DPOTrainer, defaults | settings, INPUTS)
 
 
 def mean(result):
@@ -200,10 +206,33 @@ def test_dpo_trainer_on_policy_weights():
     torch.testing.assert_close(mean(ours), trl_loss("sigmoid", use_weighting=True))
 
 
+@pytest.mark.parametrize("shift", [2.0, -2.0])
+def test_kto_trainer(shift):
+    """TRL scores mismatched completions in `_compute_kl_logps`: here numbers of either mean."""
+    mismatched = torch.tensor([0.5, -0.5, 1.0, 0.0]) + shift
+    settings = {
+        "loss_type": "kto",
+        "calculate_KL": True,
+        "desirable_weight": 1.0,
+        "undesirable_weight": 1.2,
+        "_compute_kl_logps": lambda model, _: mismatched if model().log_probs is POLICY else torch.zeros(4),
+    }
+    theirs = trainer_step(KTOTrainer, settings, INPUTS | {"label": torch.tensor([1] * B + [0] * B)})
+    ours = kto_loss(sums(POLICY), sums(REFERENCE), beta=0.3, undesirable_weight=1.2, kl=mismatched)
+    torch.testing.assert_close(mean(ours), theirs)
+
+
+def test_kto_trainer_apo_zero_unpaired():
+    """TRL takes the mean over examples, ours over pairs: twice as much."""
+    settings = {"loss_type": "apo_zero_unpaired", "calculate_KL": False}
+    settings |= {"desirable_weight": 1.0, "undesirable_weight": 1.0, "_compute_kl_logps": lambda *_: None}
+    theirs = trainer_step(KTOTrainer, settings, INPUTS | {"label": torch.tensor([1] * B + [0] * B)})
+    torch.testing.assert_close(mean(apo_zero_loss(sums(POLICY), sums(REFERENCE), beta=0.3)), 2 * theirs)
+
+
 def stand_in(**settings):
-    accelerator = SimpleNamespace(device=torch.device("cpu"))
     return SimpleNamespace(
-        **{"accelerator": accelerator, "label_smoothing": 0.0, "alpha": 0.0, "beta": 2.0} | settings
+        **{"accelerator": ACCELERATOR, "label_smoothing": 0.0, "alpha": 0.0, "beta": 2.0} | settings
     )
 
 
