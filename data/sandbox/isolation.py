@@ -24,7 +24,6 @@ class Isolation:
         self.missing: dict[str, str] = {}
         self.own_pids = False  # the worker is the first process of a pid namespace
         self.own_root = False  # it has a read-only root and a sized scratch folder
-        self.drop_capabilities = False
         self.processes: int | None = None
         self.ruleset: Ruleset | None = None
         self.filter: seccomp.Filter | None = None
@@ -74,9 +73,10 @@ class Isolation:
         if not self.own_root:
             os.mkdir(self.scratch, 0o700)
         writable = os.path.dirname(namespaces.SCRATCH) if self.own_root else self.scratch
-        if kernel.LINUX:
+        if kernel.LINUX:  # not optional: with root's powers a program could read the judge's memory
             capabilities.no_new_privileges()
-        self.attempt("capabilities", self.shed_capabilities)
+            capabilities.empty_bounding_set()
+            self.active["capabilities"] = ""
         self.attempt("landlock", lambda: self.make_ruleset(readable, writable))
         self.attempt("seccomp", self.make_filter)
         if self.filter is None and self.processes is None:
@@ -85,11 +85,6 @@ class Isolation:
     def change_root(self, readable: list[str]) -> str:
         namespaces.build_root(self.folder, readable, self.options["scratch_mb"])
         self.own_root, self.scratch = True, namespaces.SCRATCH
-        return ""
-
-    def shed_capabilities(self) -> str:
-        capabilities.empty_bounding_set()
-        self.drop_capabilities = True
         return ""
 
     def make_ruleset(self, readable: list[str], writable: str) -> str:
@@ -112,7 +107,7 @@ class Isolation:
     def enter_judge(self) -> None:
         """The judge needs no power over anything but its own child."""
         kernel.die_with_parent()
-        if self.drop_capabilities:
+        if "capabilities" in self.active:
             capabilities.drop_all()
         kernel.hide_memory()
 

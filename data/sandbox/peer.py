@@ -98,8 +98,7 @@ class Peer:
             decoder = Decoder(payload, self.resolve, known=mutables)
             decoder.at = 1
             answer = decode(decoder)
-            for target, contents in decode(decoder):
-                replace_contents(mutables[target], contents)
+            apply_changes(decode(decoder), mutables)
             if tag == b"R":
                 return answer
             if tag == b"E":
@@ -113,13 +112,16 @@ class Peer:
     def serve(self, payload: bytes) -> None:
         decoder = Decoder(payload, self.resolve, track=True)
         decoder.at = 1
-        operation = decoder.take(decoder.take(1)[0]).decode()
-        (number,) = NUMBER.unpack(decoder.take(4))
+        try:
+            operation = decoder.take(decoder.take(1)[0]).decode()
+            target = self.objects[NUMBER.unpack(decoder.take(4))[0]]
+        except (IndexError, ValueError) as error:
+            raise CodecError(f"a malformed request: {error}") from None
         operands = decode(decoder)
         mutables = decoder.mutables
         before = [contents(value) for value in mutables]
         try:
-            result = self.operate(self.objects[number], operation, operands)
+            result = self.operate(target, operation, operands)
             reply = self.answer(b"R", result, mutables, before)
         except Stopped:
             raise
@@ -193,6 +195,18 @@ def same_contents(before: tuple | bytes, now: tuple | bytes) -> bool:
     if type(before) is bytes:
         return before == now
     return len(before) == len(now) and all(map(operator.is_, before, now))
+
+
+def apply_changes(changes: list[tuple[int, object]], mutables: list[object]) -> None:
+    """Carry over what the other side did to the containers of a request; CodecError when that is no such
+    thing."""
+    try:
+        for number, new in changes:
+            replace_contents(mutables[operator.index(number)], new)
+    except (MemoryError, CodecError):
+        raise
+    except Exception as error:
+        raise CodecError(f"a malformed change: {type(error).__name__}") from None
 
 
 def replace_contents(container: object, new: tuple | bytes) -> None:

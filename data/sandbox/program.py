@@ -10,6 +10,7 @@ import contextlib
 import gc
 import os
 import random
+import signal
 import socket
 import struct
 import sys
@@ -48,6 +49,7 @@ def clean_interpreter(seed: int) -> None:
     for name in [name for name in sys.modules if name == "data" or name.startswith("data.")]:
         del sys.modules[name]
     sys.modules["__main__"] = types.ModuleType("__main__")
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.stdout.reconfigure(errors="backslashreplace")
     if seed >= 0:
         seed_random(seed)
