@@ -4,6 +4,7 @@
     python evaluate.py +exp=quickstart run.checkpoint=dpo      # and the paired comparison with base
     python evaluate.py samples=FILE benchmark=humaneval        # no model: task_id and completion or solution
     python evaluate.py samples=FILE benchmark=mbpp_plus compare=OTHER/results.jsonl
+    python evaluate.py samples=canonical benchmark=mbpp        # checks the set-up: all must pass
 
 Samples first when the completions are not there yet (sample.py) and goes on where it was interrupted; equal
 programs are judged once, and verdicts whose program, tests and limits have not changed are reused. Beside
@@ -35,16 +36,21 @@ from sample import sample_completions
 
 
 def score_file(cfg: Config) -> dict:
-    """`samples=FILE`: somebody's file against a benchmark, without a model."""
+    """`samples=FILE`: somebody's file against a benchmark, without a model.
+
+    `samples=canonical` scores the reference solutions instead: all of them must pass.
+    """
     problems = problems_of(cfg)
-    samples, missing = read_samples(cfg.samples, problems, allow_missing=cfg.allow_missing)
-    if missing:
-        print(
-            f"missing    {len(missing)} of {len(problems)} problems have no sample; the score leaves them out"
-        )
+    if cfg.samples == "canonical":
+        samples = [Sample(p.task_id, 0, p.canonical_solution, temperature=0.0) for p in problems]
+        facts = {"samples": "canonical", "missing": []}
+    else:
+        samples, missing = read_samples(cfg.samples, problems, allow_missing=cfg.allow_missing)
+        facts = {"samples": cfg.samples, "samples_digest": file_digest(cfg.samples), "missing": missing}
+        if missing:
+            print(f"missing    {len(missing)} of {len(problems)} problems; the score leaves them out")
     protocol = choose_protocol(cfg.protocol or "plain", source_of(cfg))
     folder = Path(cfg.run.dir, f"{Path(cfg.samples).stem}-{Path(source_of(cfg)).stem}")
-    facts = {"samples": str(cfg.samples), "samples_digest": file_digest(cfg.samples), "missing": missing}
     return score(cfg, folder, problems, samples, protocol, facts)
 
 

@@ -82,8 +82,8 @@ def load_problems(
 ) -> list[Problem]:
     """The problems of `source`: a benchmark's name, "toy", or a file. `split` None means all of them.
 
-    `count` and `seed` are for the toy generator; a file is cut to its first `count` problems. A file
-    whose problems name no split serves as any split.
+    `count` and `seed` are for the toy generator; files are never cut. A file whose problems name no split
+    serves as any split.
     """
     if str(source) == "toy":
         return toy_problems(split or "test", count, seed)
@@ -96,7 +96,7 @@ def load_problems(
             found = ", ".join(sorted({problem.split or "(none)" for problem in problems}))
             raise ValueError(f"{source} has no problems of split {split!r}; it has {found}: set run.split")
         problems = chosen
-    return problems[:count]
+    return problems
 
 
 def benchmark_file(name: str, cache: Path = CACHE) -> Path:

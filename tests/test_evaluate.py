@@ -90,7 +90,7 @@ def test_a_partial_file_needs_permission_and_says_what_is_missing(config, tmp_pa
     summary = evaluate.score_file(config(given, "allow_missing=true"))
     assert summary["missing"] == ["own/3"]
     assert summary["unstated"]["n_problems"] == 3
-    assert "1 of 4 problems have no sample" in capsys.readouterr().out
+    assert "missing    1 of 4 problems" in capsys.readouterr().out
 
 
 def test_comparing_prints_the_paired_test_and_the_problems(config, tmp_path, capsys):
@@ -113,6 +113,10 @@ def test_extraction_failures_are_counted(config, tmp_path):
     summary = evaluate.score_file(config(samples(tmp_path, rows)))
     assert summary["extraction_failed"] == 1
     assert summary["verdicts"]["syntax_error"] == 1
+
+
+def test_the_reference_solutions_check_the_setup(config, tmp_path):
+    assert evaluate.score_file(config("samples=canonical"))["greedy"]["pass_at_1"] == 1.0
 
 
 def fake_sampler(texts):

@@ -126,7 +126,7 @@ def test_a_split_is_chosen_and_an_absent_one_is_named(tmp_path):
     path = write(tmp_path / "own.jsonl", rows)
     assert [p.task_id for p in load_problems(path, "train")] == ["own/1", "own/2"]
     assert len(load_problems(path)) == 3
-    assert len(load_problems(path, "train", count=1)) == 1
+    assert len(load_problems(path, "train", count=1)) == 2  # only generated problems are counted out
     with pytest.raises(ValueError, match="no problems of split 'test'; it has train, validation"):
         load_problems(path, "test")
 
