@@ -19,6 +19,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+Tables = tuple[Tensor, Tensor]  # cos and sin, [T, 1, W/2] each
+
 KINDS = ("default", "linear", "dynamic", "llama3", "yarn", "longrope")
 
 
@@ -59,7 +61,7 @@ def frequencies(rope: Rope, device: torch.device | str, lengths: Tensor | None =
         base = rope.base * growth ** (rope.width / (rope.width - 2))
         return 1.0 / base[:, None] ** exponents
     if rope.kind == "llama3":
-        # divided for wavelengths above context/low, kept below context/high, in between linear in 1/wavelength
+        # divided at wavelengths above context/low, kept below context/high, linear in 1/wavelength between
         rotations = rope.context * plain / (2 * math.pi)
         keep = ((rotations - rope.low) / (rope.high - rope.low)).clamp(0, 1)
         return keep * plain + (1 - keep) * plain / rope.factor
@@ -89,8 +91,8 @@ def _yarn_ramp(rope: Rope, device: torch.device | str) -> Tensor:
     return ((steps - start) / max(end - start, 0.001)).clamp(0, 1)
 
 
-def rotary_tables(rope: Rope, positions: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """cos and sin of every token's angles, [T, 1, W/2] float32 each; one call serves all layers."""
+def rotary_tables(rope: Rope, positions: Tensor, lengths: Tensor | None = None) -> Tables:
+    """cos and sin of every token's angles in float32; one call serves all layers of a forward."""
     angles = positions.float()[:, None] * frequencies(rope, positions.device, lengths)
     return (angles.cos() * rope.scale)[:, None], (angles.sin() * rope.scale)[:, None]
 
@@ -110,16 +112,16 @@ class _Rotate(torch.autograd.Function):
 
 
 def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    half = cos.shape[-1]
+    x, dtype, half = x.to(cos.dtype), x.dtype, cos.shape[-1]
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
     first, second = x[..., :half], x[..., half : 2 * half]
     torch.mul(first, cos, out=out[..., :half]).addcmul_(second, sin, value=-1)
     torch.mul(second, cos, out=out[..., half : 2 * half]).addcmul_(first, sin)
     out[..., 2 * half :] = x[..., 2 * half :]
-    return out
+    return out.to(dtype)
 
 
-def rotate(x: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
+def rotate(x: Tensor, tables: Tables) -> Tensor:
     """Turn heads x [T, H, E] by the tables of `rotary_tables`; dimensions beyond their width pass."""
-    cos, sin = (t.to(x.dtype) for t in tables)
-    return _Rotate.apply(x, cos, sin)
+    wide = torch.promote_types(x.dtype, torch.float32)  # bfloat16 is turned in float32 and rounded once
+    return _Rotate.apply(x, *(table.to(wide) for table in tables))

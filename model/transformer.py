@@ -4,23 +4,25 @@ What differs between families is a field of ModelConfig; what a published checkp
 families.py. The output is the final norm's hidden states, not logits: losses/logprobs.py and generate.py
 multiply by `lm_head.weight`, only where they need to.
 
-A batch is one line of tokens without padding, pair after pair, each as prompt, chosen, rejected (data/pairs.py).
-Only attention looks at `spans`; every other layer is indifferent to where a pair ends.
+A batch is one line of tokens without padding, pair after pair, each as prompt, chosen, rejected. Only
+attention looks at where a pair ends (attention.py); every other layer treats tokens alike.
 
-Letters: B pairs · T tokens of the batch, flattened · D width · H query heads · K key/value heads · E head width ·
-F inner width of the MLP · V vocabulary.
+Letters: B pairs · T tokens of the batch, flattened · D width · H query heads · K key/value heads · E head
+width · F inner width of the MLP · V vocabulary.
 """
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from model.attention import Pairs, pair_attention
 from model.fused import rms_norm, swiglu
-from model.rotary import Rope, rotary_tables, rotate
+from model.rotary import Rope, Tables, rotary_tables, rotate
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,18 @@ class ModelConfig:
         return self.windows[layer] if self.windows else 0
 
 
+class Cache(Protocol):
+    """What decoding keeps of the tokens before. model/kv_cache.py has one; tests have a simpler one."""
+
+    def record(self, layer: int, k: Tensor, v: Tensor) -> None:
+        """Keep the keys and values of a prefill, k, v [T, K, E], already rotated."""
+
+    def attend(
+        self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, scale: float, window: int, softcap: float
+    ) -> Tensor:
+        """One new token in each of T rows: append k, v [T, K, E] to the rows, let q [T, H, E] see them."""
+
+
 class Norm(nn.Module):
     """RMSNorm x / sqrt(mean(x^2) + eps) * w, or LayerNorm, over the last dimension.
 
@@ -120,7 +134,7 @@ class Attention(nn.Module):
             self.q_norm = Norm(config, *q_shape, bias=False)
             self.k_norm = Norm(config, *k_shape, bias=False)
 
-    def forward(self, x: Tensor, tables: tuple[Tensor, Tensor] | None, spans: Tensor | None, cache) -> Tensor:
+    def forward(self, x: Tensor, tables: Tables | None, pairs: Pairs | None, cache: Cache | None) -> Tensor:
         qkv = self.qkv(x)  # [T, (H + 2K) E]
         if self.clip:
             qkv = qkv.clamp(-self.clip, self.clip)
@@ -132,12 +146,12 @@ class Attention(nn.Module):
             q, k = self.q_norm(q), self.k_norm(k)
         if tables is not None:
             q, k = rotate(q, tables), rotate(k, tables)
-        if spans is None:
+        if pairs is None:
             mixed = cache.attend(self.layer, q, k, v, **self.kind)
         else:
             if cache is not None:
                 cache.record(self.layer, k, v)
-            mixed = pair_attention(q, k, v, spans, **self.kind)
+            mixed = pair_attention(q, k, v, pairs, **self.kind)
         return self.out(mixed.flatten(1))
 
 
@@ -172,7 +186,7 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """x + attention(norm x), then x + mlp(norm x); a family may norm the branches' outputs, or run both at once."""
+    """x + attention(norm x), then x + mlp(norm x). A family may norm what comes out, or run both at once."""
 
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__()
@@ -186,9 +200,9 @@ class Block(nn.Module):
         self.mlp = MLP(config)
         self.mlp_out_norm = norm(config.norm_outputs)
 
-    def forward(self, x: Tensor, tables: tuple[Tensor, Tensor] | None, spans: Tensor | None, cache) -> Tensor:
+    def forward(self, x: Tensor, tables: Tables | None, pairs: Pairs | None, cache: Cache | None) -> Tensor:
         normed = self.attention_norm(x)
-        attended = self.attention_out_norm(self.attention(normed, tables, spans, cache))
+        attended = self.attention_out_norm(self.attention(normed, tables, pairs, cache))
         if self.parallel:
             return x + self.scale * (attended + self.mlp(normed))
         x = x + self._scaled(attended)
@@ -201,13 +215,16 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """ids [T] -> hidden [T, D]; multiply by `lm_head.weight` [V, D] for logits.
 
-    Set `checkpoint_activations` to keep only each block's input and recompute the rest in backward.
+    Two switches for training. `checkpoint_activations`: keep only each block's input, recompute the rest in
+    backward. `sparse_embedding_gradient`: with a tied head on a CPU, hand the embedding's gradient over as
+    the rows it touches, to be added to the head's; only for losses that use the head (else it stays sparse).
     """
 
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config
         self.checkpoint_activations = False
+        self.sparse_embedding_gradient = False
         self.embedding = nn.Embedding(config.vocab_size, config.width)
         self.positions = nn.Embedding(config.context, config.width) if config.learned_positions else None
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
@@ -219,7 +236,7 @@ class Transformer(nn.Module):
 
     @torch.no_grad()
     def initialize(self, generator: torch.Generator | None = None) -> None:
-        """Small random weights for training from nothing (GPT-2's scheme); costs nothing on the meta device."""
+        """Small random weights for training from nothing (GPT-2's scheme); free on the meta device."""
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):
                 parameter.zero_()
@@ -231,26 +248,25 @@ class Transformer(nn.Module):
                     0.0, 0.02 / math.sqrt(2 * self.config.layers if residual else 1), generator=generator
                 )
 
-    def forward(self, ids: Tensor, positions: Tensor, spans: Tensor | None = None, *, cache=None) -> Tensor:
-        """ids, positions [T] int64, spans [B, 4] int on the CPU (start, prompt, chosen, rejected lengths) -> [T, D].
+    def forward(
+        self, ids: Tensor, positions: Tensor, spans: Tensor | None = None, *, cache: Cache | None = None
+    ) -> Tensor:
+        """ids, positions [T] int64, spans [B, 4] int on the CPU -> hidden [T, D] after the final norm.
 
-        A plain sequence is a span with no rejected part. Decoding goes through a cache, an object with
-
-            record(layer, k, v)                                          k, v [T, K, E] of a prefill, already rotated
-            attend(layer, q, k, v, *, scale, window, softcap) -> [T, H, E]
-
-        With spans and a cache, attention is the usual one and the cache records k and v. Without spans, attention
-        is the cache's: T is one token for each of T independent rows, and `attend` appends k, v [T, K, E] to those
-        rows and lets q [T, H, E] see what they hold.
+        A span is start, prompt, chosen and rejected length; a plain sequence has no rejected part. A cache
+        records the keys and values of such a forward. Without spans attention is the cache's: the T tokens
+        are the next ones of T rows that it holds.
         """
-        x = self.embedding(ids)
+        sparse = self.sparse_embedding_gradient and self.config.tied and ids.device.type == "cpu"
+        x = F.embedding(ids, self.embedding.weight, sparse=sparse)
         if self.config.embedding_scale != 1:
             x = x * torch.tensor(self.config.embedding_scale, dtype=x.dtype)
         if self.positions is not None:
             x = x + self.positions(positions)
-        tables = self._tables(positions, spans)
+        pairs = None if spans is None else Pairs(spans, len(ids))
+        tables = self._tables(positions, pairs)
         for layer, block in enumerate(self.blocks):
-            arguments = (x, tables.get(self.config.layer_rope(layer)), spans, cache)
+            arguments = (x, tables.get(self.config.layer_rope(layer)), pairs, cache)
             if self.checkpoint_activations and torch.is_grad_enabled():
                 x = checkpoint(block, *arguments, use_reentrant=False)
             else:
@@ -258,63 +274,10 @@ class Transformer(nn.Module):
         x = self.norm(x)
         return x if self.config.logit_scale == 1 else x * self.config.logit_scale
 
-    def _tables(self, positions: Tensor, spans: Tensor | None) -> dict[Rope | None, tuple[Tensor, Tensor]]:
-        """cos and sin for every rope in use. Where they depend on the length, that of the pair's longer sequence."""
-        lengths = positions + 1
-        if spans is not None and self.config.rope and self.config.rope.depends_on_length:
-            longest = spans[:, 1] + torch.maximum(spans[:, 2], spans[:, 3])
-            lengths = longest.repeat_interleave(spans[:, 1:].sum(1)).to(positions.device)
+    def _tables(self, positions: Tensor, pairs: Pairs | None) -> dict[Rope, Tables]:
+        """cos and sin for every rope in use; where they depend on the length, it is the pair's longer one."""
         ropes = {self.config.layer_rope(layer) for layer in range(self.config.layers)} - {None}
+        lengths = positions + 1
+        if pairs is not None and any(rope.depends_on_length for rope in ropes):
+            lengths = pairs.longest().to(positions.device)
         return {rope: rotary_tables(rope, positions, lengths) for rope in ropes}
-
-
-def pair_attention(
-    q: Tensor, k: Tensor, v: Tensor, spans: Tensor, *, scale: float, window: int = 0, softcap: float = 0.0
-) -> Tensor:
-    """Attention within pairs: q [T, H, E], k, v [T, K, E], spans [B, 4] on the CPU -> [T, H, E].
-
-    Token i sees token j when both are of the same pair, j is not after i, and j is in the prompt or in i's own part.
-    That is two ordinary causal calls a pair: prompt + chosen, and the rejected queries over prompt + rejected keys.
-    """
-    kind = {"scale": scale, "window": window, "softcap": softcap}
-    rows = spans[:, 1:].tolist()
-    sizes = [size for prompt, chosen, rejected in rows for size in (prompt + chosen, rejected)]
-    pieces = [zip(*[iter(t.split(sizes))] * 2, strict=True) for t in (q, k, v)]
-    out = []
-    for (prompt, _, rejected), (q1, q2), (k1, k2), (v1, v2) in zip(rows, *pieces, strict=True):
-        out.append(causal_attention(q1, k1, v1, **kind))
-        if rejected:
-            k2, v2 = torch.cat([k1[:prompt], k2]), torch.cat([v1[:prompt], v2])
-            out.append(causal_attention(q2, k2, v2, **kind))
-    return torch.cat(out)
-
-
-def causal_attention(q: Tensor, k: Tensor, v: Tensor, *, scale: float, window: int, softcap: float) -> Tensor:
-    """One sequence: q [L, H, E] are its last L tokens, k, v [S, K, E] all of it -> [L, H, E]."""
-    new, total = len(q), len(k)
-    q, k, v = (t.transpose(0, 1)[None] for t in (q, k, v))  # [1, heads, tokens, E]
-    windowed = 0 < window < total
-    if softcap:
-        mask = causal_mask(new, total, window, q.device)
-        mixed = softcapped_attention(q, k, v, mask, scale, softcap)
-    elif new == total and not windowed:
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True)
-    else:
-        mask = causal_mask(new, total, window, q.device)
-        mixed = F.scaled_dot_product_attention(q, k, v, mask, scale=scale, enable_gqa=True)
-    return mixed[0].transpose(0, 1)
-
-
-def causal_mask(new: int, total: int, window: int, device: torch.device) -> Tensor:
-    """[new, total] bool: which of `total` tokens each of the last `new` sees."""
-    age = torch.arange(total - new, total, device=device)[:, None] - torch.arange(total, device=device)
-    return (age >= 0) & (age < window) if window else age >= 0
-
-
-def softcapped_attention(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float, softcap: float
-) -> Tensor:
-    """Scores squashed to +-softcap before the mask (Gemma 2); written out, as no kernel offers it."""
-    k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], dim=1) for t in (k, v))
-    scores = softcap * torch.tanh(q @ k.transpose(-1, -2) * (scale / softcap))
-    return scores.masked_fill(~mask, float("-inf")).float().softmax(-1).to(v.dtype) @ v

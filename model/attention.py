@@ -1,0 +1,137 @@
+"""Attention over a line of pairs: each as prompt, chosen, rejected, nothing padded.
+
+A pair is two ordinary causal sequences that share their beginning. The queries of prompt + chosen see the
+keys of prompt + chosen; those of rejected are the last tokens of prompt + rejected. So the queries stay as
+they lie, and the keys are gathered, the prompt's twice. How a sequence is computed was chosen by measurement:
+
+    CUDA, half precision   one variable-length kernel call for the whole batch
+    elsewhere              one scaled_dot_product_attention per sequence (causal where it can be, else masked)
+    with a soft-cap        the scores written out: no kernel offers it
+
+Letters: B pairs · T tokens of the batch · H query heads · K key/value heads · E head width.
+"""
+
+import inspect
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+try:  # one kernel for sequences of any lengths; older PyTorch lacks it, or its window and grouped heads
+    from torch.nn.attention.varlen import varlen_attn
+
+    VARLEN = {"window_size", "enable_gqa"} <= set(inspect.signature(varlen_attn).parameters)
+except ImportError:
+    VARLEN = False
+
+
+class Pairs:
+    """Where the sequences of a batch lie, worked out once for all layers.
+
+    spans [B, 4] int on the CPU: start, prompt, chosen and rejected length, pair after pair, all T tokens.
+    """
+
+    def __init__(self, spans: Tensor, total: int):
+        self.rows = [tuple(lengths) for lengths in spans[:, 1:].tolist()]
+        if (covered := sum(map(sum, self.rows))) != total:
+            raise ValueError(f"spans cover {covered} of {total} tokens; pairs must lie one after another")
+        self.query_sizes, self.key_sizes = [], []
+        for prompt, chosen, rejected in self.rows:
+            self.query_sizes += [prompt + chosen] + [rejected] * (rejected > 0)
+            self.key_sizes += [prompt + chosen] + [prompt + rejected] * (rejected > 0)
+        self.shared = self.query_sizes != self.key_sizes  # some prompt serves two completions
+        self.on_device: dict = {}
+
+    def keys(self, device: torch.device) -> Tensor:
+        """Flat index of every key, sequence after sequence: prompt, chosen, prompt, rejected, ..."""
+        if "keys" not in self.on_device:
+            index, start = [], 0
+            for prompt, chosen, rejected in self.rows:
+                index.append(torch.arange(start, start + prompt + chosen))
+                if rejected:
+                    index.append(index[-1][:prompt])
+                    index.append(torch.arange(start + prompt + chosen, start + prompt + chosen + rejected))
+                start += prompt + chosen + rejected
+            self.on_device["keys"] = torch.cat(index).to(device, non_blocking=True)
+        return self.on_device["keys"]
+
+    def boundaries(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Cumulative sizes of the query and key sequences, int32, starting with 0."""
+        if "boundaries" not in self.on_device:
+            sizes = torch.tensor([self.query_sizes, self.key_sizes])
+            ends = F.pad(sizes.cumsum(1), (1, 0)).to(torch.int32)
+            self.on_device["boundaries"] = tuple(ends.to(device, non_blocking=True))
+        return self.on_device["boundaries"]
+
+    def mask(self, new: int, total: int, window: int, like: Tensor) -> Tensor:
+        """[new, total], 0 where each of the last `new` of `total` tokens may look, -inf elsewhere."""
+        key = (new, total, window, like.dtype)
+        if key not in self.on_device:
+            position = torch.arange(total, device=like.device)
+            age = position[total - new :, None] - position
+            hidden = (age < 0) | (age >= window) if window else age < 0
+            self.on_device[key] = torch.zeros_like(age, dtype=like.dtype).masked_fill_(hidden, -torch.inf)
+        return self.on_device[key]
+
+    def longest(self) -> Tensor:
+        """For each token, the length of its pair's longer sequence, [T] on the CPU."""
+        lengths = torch.tensor(self.rows)
+        return (lengths[:, 0] + lengths[:, 1:].max(1).values).repeat_interleave(lengths.sum(1))
+
+
+def pair_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    spans: Tensor | Pairs,
+    *,
+    scale: float,
+    window: int = 0,
+    softcap: float = 0.0,
+) -> Tensor:
+    """Attention within pairs: q [T, H, E], k, v [T, K, E], spans [B, 4] on the CPU -> [T, H, E].
+
+    Token i sees token j when both are of the same pair, j is not after i, j is in the prompt or in i's own
+    part, and, with a window, j is less than `window` positions before i. Scores are scaled, then soft-capped.
+    """
+    pairs = spans if isinstance(spans, Pairs) else Pairs(spans, len(q))
+    if pairs.shared:
+        k, v = (t.index_select(0, pairs.keys(t.device)) for t in (k, v))
+    if (
+        VARLEN
+        and q.is_cuda
+        and q.dtype in (torch.bfloat16, torch.float16)
+        and not softcap
+        and q.shape[-1] <= 256
+    ):
+        return varlen_attn(
+            q, k, v, *pairs.boundaries(q.device), max(pairs.query_sizes), max(pairs.key_sizes),
+            scale=scale, window_size=(window - 1, 0) if window else (-1, 0), enable_gqa=True,
+        )  # fmt: skip
+    pieces = zip(q.split(pairs.query_sizes), k.split(pairs.key_sizes), v.split(pairs.key_sizes), strict=True)
+    return torch.cat([_sequence(*qkv, pairs, scale, window, softcap) for qkv in pieces])
+
+
+def _sequence(
+    q: Tensor, k: Tensor, v: Tensor, pairs: Pairs, scale: float, window: int, softcap: float
+) -> Tensor:
+    """One causal sequence: q [L, H, E] are its last L tokens, k, v [S, K, E] all of them -> [L, H, E]."""
+    new, total = len(q), len(k)
+    window = window if window < total else 0
+    q, k, v = (t.transpose(0, 1)[None] for t in (q, k, v))  # [1, heads, tokens, E]
+    if softcap:
+        mixed = _softcapped(q, k, v, pairs.mask(new, total, window, q), scale, softcap)
+    elif new == total and not window:
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True)
+    else:
+        mask = pairs.mask(new, total, window, q)
+        mixed = F.scaled_dot_product_attention(q, k, v, mask, scale=scale, enable_gqa=True)
+    return mixed[0].transpose(0, 1)
+
+
+def _softcapped(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float, cap: float) -> Tensor:
+    """Scores squashed into (-cap, cap) before the mask, softmax in float32 at least (Gemma 2)."""
+    k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], dim=1) for t in (k, v))
+    scores = cap * torch.tanh(q @ k.transpose(-1, -2) * (scale / cap)) + mask
+    wide = torch.promote_types(scores.dtype, torch.float32)
+    return scores.softmax(-1, dtype=wide).to(v.dtype) @ v
