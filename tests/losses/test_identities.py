@@ -405,6 +405,14 @@ def test_beta_dpo_raises_beta_for_clear_batches():
     assert result.state.tolist() == pytest.approx([0.2, 0.9 * 1 + 0.1 * 1])
 
 
+def test_beta_dpo_rewards_use_the_adapted_beta():
+    state = torch.tensor([0.0, 1.0]).double()
+    policy, reference = pairs([1.0, 3.0], [-1.0, 0.0]), pairs([0.0, 0.0], [0.0, 0.0])
+    result = beta_dpo_loss(policy, reference, beta=0.1, alpha=0.0, drop=0.0, state=state)
+    assert result.chosen_rewards.tolist() == pytest.approx([0.1, 0.3])
+    assert result.rejected_rewards.tolist() == pytest.approx([-0.1, 0.0])
+
+
 def test_beta_dpo_averages_over_the_pairs_it_keeps():
     torch.manual_seed(0)
     result = beta_dpo_loss(POLICY, REFERENCE, beta=0.1, alpha=0.0, drop=0.5)

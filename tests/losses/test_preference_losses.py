@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from losses.dpo import dpo_loss
 from losses.types import PairLogps, needs_whole_batch, takes
 
-FILES = {path.stem: path for path in Path("conf/loss").glob("*.yaml")}
+FILES = {path.stem: path for path in (Path(__file__).parents[2] / "conf/loss").glob("*.yaml")}
 NAMES = sorted(FILES)
 LOG2 = math.log(2)
 B = 6
@@ -47,6 +47,7 @@ def gradients(loss, policy, reference):
 def test_every_file_names_a_loss_that_runs(name):
     policy, reference = logps(0), logps(1)
     policy.chosen.requires_grad_()
+    policy.rejected.requires_grad_()
     result = load(name)(policy, reference)
     assert result.losses.shape == result.chosen_rewards.shape == result.rejected_rewards.shape == (B,)
     assert result.losses.isfinite().all()
@@ -54,6 +55,45 @@ def test_every_file_names_a_loss_that_runs(name):
     assert not result.chosen_rewards.requires_grad
     assert not result.rejected_rewards.requires_grad
     assert result.state is None or not result.state.requires_grad
+
+
+def shaped(mean):
+    """AlphaPO's reward at alpha 0.25."""
+    return (1 - (-0.25 * mean).exp()) / 0.25
+
+
+# Logged rewards that are not beta * log-ratio: (log-prob, reference's, length, beta) -> reward.
+REWARDS = {
+    "sigmoid_norm": lambda p, r, n, beta: beta * (p - r) / n,
+    "simpo": lambda p, r, n, beta: beta * p / n,
+    "cpo_simpo": lambda p, r, n, beta: 2.0 * p / n,
+    "alpha_dpo": lambda p, r, n, beta: beta * p / n,
+    "alpha_po": lambda p, r, n, beta: beta * shaped(p / n),
+    "orpo": lambda p, r, n, beta: beta * p / n,
+    "ipo": lambda p, r, n, beta: beta * (p - r) / n,
+    "cpo": lambda p, r, n, beta: beta * p,
+    "sft": lambda p, r, n, beta: p / n,
+    "sft_token": lambda p, r, n, beta: p / n,
+    "forward_kl": lambda p, r, n, beta: -beta * (r - p).exp(),
+    "js": lambda p, r, n, beta: -beta * (1 + (r - p).exp()).log(),
+    "alpha_divergence": lambda p, r, n, beta: beta * (1 - (0.5 * (r - p)).exp()) / 0.5,
+    "wpo": lambda p, r, n, beta: 0.01 * (p - r),
+    "mpo": lambda p, r, n, beta: 0.1 * (p - r),
+    "rpo_token": lambda p, r, n, beta: 0.1 * (p - r),
+}
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"beta_dpo"}))  # beta_dpo's beta depends on the batch
+def test_logged_rewards(name):
+    policy, reference = logps(0), logps(1)
+    loss = load(name)
+    reward = REWARDS.get(name, lambda p, r, n, beta: beta * (p - r))
+    beta = OmegaConf.load(FILES[name]).get("beta")
+    result = loss(policy, reference)
+    chosen = reward(policy.chosen, reference.chosen, policy.chosen_length, beta)
+    rejected = reward(policy.rejected, reference.rejected, policy.rejected_length, beta)
+    torch.testing.assert_close(result.chosen_rewards, chosen)
+    torch.testing.assert_close(result.rejected_rewards, rejected)
 
 
 def nll(policy):
@@ -164,7 +204,7 @@ def test_gradient_is_the_finite_difference(name):
 def test_finite_far_out(name, sign):
     """Log-ratios of +-1e4 / beta nats, in float32: both the loss and its gradients stay finite."""
     reference = logps(1, torch.float32)
-    far = sign * 1e4 / load(name).keywords.get("beta", 0.1)
+    far = sign * 1e4 / OmegaConf.load(FILES[name]).get("beta", 0.1)
     policy = reference._replace(
         chosen=reference.chosen - max(0, -far), rejected=reference.rejected - max(0, far)
     )
