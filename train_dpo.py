@@ -21,7 +21,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 from tqdm import tqdm
 
-from conf.program import checkpoint_folder, claim_output, loss_function, program
+from conf.program import checkpoint_folder, claim_output, loss_function, program, training_objective
 from conf.schema import Config
 from data.audit import print_audit
 from data.jsonl import digest, write_provenance
@@ -38,18 +38,21 @@ from data.reference_cache import ReferenceCache, Sides, disagreement, fill, read
 from data.tokenizer import load_tokenizer
 from data.types import PreferencePair
 from losses.logprobs import token_logps
-from losses.types import LossFunction, PairLogps, PreferenceLoss
+from losses.types import LossFunction, PairLogps
 from model.checkpoint import load_model, save_model, weights_digest
-from model.optim import adamw, clip_grad_norm, learning_rate
+from model.lora import disabled
+from model.optim import adamw, clip_grad_norm
 from model.training import (
     Interrupt,
     Metrics,
     MetricsLog,
+    Plan,
     autocast,
     check_finite,
     choose_device,
     choose_dtype,
     due,
+    load_policy,
     load_state,
     save_checkpoint,
 )
@@ -93,55 +96,56 @@ def score(model: Transformer, cast: partial, pairs: Sequence[PreferencePair]) ->
     return list(zip(sides[::2], sides[1::2], strict=True))
 
 
-def measure(
-    metrics: Metrics, out: PreferenceLoss, policy: PairLogps, logps: Tensor, batch: PairBatch
-) -> None:
-    """The field's standard names, plus what rewards hide: the log-probs themselves and P(end of text)."""
-    metrics.add(
-        **{
-            "loss": out.losses,
-            "rewards/chosen": out.chosen_rewards,
-            "rewards/rejected": out.rejected_rewards,
-            "rewards/margins": out.chosen_rewards - out.rejected_rewards,
-            "rewards/accuracies": (out.chosen_rewards > out.rejected_rewards).float(),
-            "logps/chosen": policy.chosen,
-            "logps/rejected": policy.rejected,
-            "lengths/chosen": policy.chosen_length,
-            "lengths/rejected": policy.rejected_length,
-            "end_probability/chosen": logps.detach()[batch.last[: len(batch.spans)]].exp(),
-        }
-    )
+def pair_losses(
+    model: Transformer, batch: PairBatch, loss_fn: LossFunction, cast: partial, metrics: Metrics
+) -> Tensor:
+    """The loss of each pair, [B]; notes the field's usual metrics and what rewards hide (log-probs, P(end))."""
+    with cast():
+        logps = completion_logps(model, batch)
+    policy = pair_sums(logps, batch)
+    out = loss_fn(policy, reference_sums(batch))
+    noted = {
+        "loss": out.losses,
+        "rewards/chosen": out.chosen_rewards,
+        "rewards/rejected": out.rejected_rewards,
+        "rewards/margins": out.chosen_rewards - out.rejected_rewards,
+        "rewards/accuracies": (out.chosen_rewards > out.rejected_rewards).float(),
+        "logps/chosen": policy.chosen,
+        "logps/rejected": policy.rejected,
+        "lengths/chosen": policy.chosen_length,
+        "lengths/rejected": policy.rejected_length,
+        "end_probability/chosen": logps[batch.last[: len(batch.spans)]].exp(),
+    }
+    metrics.add(**noted)
+    return out.losses
 
 
 def reference_columns(
-    cfg: Config, pairs: Sequence[PreferencePair], start: Path, policy: Transformer | None, cast: partial
+    cfg: Config, pairs: Sequence[PreferencePair], start: Path, policy: Transformer, cast: partial, done: int
 ) -> list[Sides]:
     """Per-token reference log-probs of every pair, from the cache, which is filled first where it lacks some.
 
-    `policy` is the model before its first step, None when resuming: by then it is no longer the reference.
+    Before its first step the policy is the reference; with adapters it is for ever, with them switched off.
     """
     reference = checkpoint_folder(cfg, cfg.run.reference) if cfg.run.reference else start
-    scorer = policy if reference == start else None
-    device, dtype = choose_device(cfg.device), choose_dtype(cfg.model.dtype, choose_device(cfg.device))
-    cache = ReferenceCache(
-        cfg.run.cache, weights=weights_digest(reference), dtype=dtype[0], device=device.type
-    )
+    same = reference == start and (done == 0 or cfg.model.lora.rank > 0)
+    device = choose_device(cfg.device)
+    dtype, weight_dtype = choose_dtype(cfg.model.dtype, device)
+    cache = ReferenceCache(cfg.run.cache, weights=weights_digest(reference), dtype=dtype, device=device.type)
     absent = sum(not cache.has(pair) for pair in pairs)
-    if absent:
-        scorer = scorer or load_model(reference, dtype=dtype[1], device=device)
-        bar = partial(tqdm, desc="reference", unit="batch")
-        fill(cache, pairs, partial(score, scorer, cast), cfg.optim.microbatch, bar)
-    print(f"reference  {cache.folder}: {absent} pairs scored, {len(pairs) - absent} found")
-    if (
-        scorer is not None
-    ):  # the step-0 gate: a policy that differs from its reference starts from a wrong loss
+    if same or absent:
+        model = policy if same else load_model(reference, dtype=weight_dtype, device=device)
+        rescore = partial(score, model, cast)
         sample = [pairs[i] for i in epoch_order(len(pairs), cfg.run.seed, 2**31)[:8]]
-        worst = disagreement(cache, sample, partial(score, scorer, cast))
-        if worst > STEP_0_TOLERANCE[dtype[0]]:
+        with disabled(model):
+            fill(cache, pairs, rescore, cfg.optim.microbatch, partial(tqdm, desc="reference", unit="batch"))
+            worst = disagreement(cache, sample, rescore)
+        if worst > STEP_0_TOLERANCE[dtype]:  # the loss would not start at log 2
             raise ValueError(
                 f"{cache.folder} disagrees with its model by {worst:.3g} nats on a token (rounding explains "
-                f"{STEP_0_TOLERANCE[dtype[0]]:g}); delete that folder and run again"
+                f"{STEP_0_TOLERANCE[dtype]:g}); delete that folder and run again"
             )
+    print(f"reference  {cache.folder}: {absent} pairs scored, {len(pairs) - absent} found")
     return [cache.of(pair) for pair in pairs]
 
 
@@ -157,12 +161,7 @@ def train_step(
     """One optimiser step on the mean over all pairs of the microbatches, however they were cut."""
     count = sum(len(batch.spans) for batch in batches)
     for batch in batches:
-        with cast():
-            logps = completion_logps(model, batch)
-        policy = pair_sums(logps, batch)
-        loss = loss_fn(policy, reference_sums(batch))
-        (loss.losses.sum() / count).backward()
-        measure(metrics, loss, policy, logps, batch)
+        (pair_losses(model, batch, loss_fn, cast, metrics).sum() / count).backward()
     metrics.add(grad_norm=clip_grad_norm(model.parameters(), clip))
     optimizer.step()
     optimizer.zero_grad()
@@ -173,10 +172,7 @@ def validate(model: Transformer, batches: Sequence[PairBatch], loss_fn: LossFunc
     """The metrics of the held-out pairs, named validation/..."""
     metrics = Metrics()
     for batch in batches:
-        with cast():
-            logps = completion_logps(model, batch)
-        policy = pair_sums(logps, batch)
-        measure(metrics, loss_fn(policy, reference_sums(batch)), policy, logps, batch)
+        pair_losses(model, batch, loss_fn, cast, metrics)
     return {f"validation/{name}": value for name, value in metrics.means().items()}
 
 
@@ -197,30 +193,27 @@ def main(cfg: Config) -> None:
     print_audit(cfg.data.pairs, tokenizer, pairs, train, held_out, dropped)
 
     out = Path(cfg.run.dir, "dpo")
-    per_epoch = math.ceil(len(train) / cfg.optim.batch)
-    total_steps = per_epoch * cfg.optim.epochs
-    last_step = min(total_steps, cfg.optim.max_steps or total_steps)
-    objective = {
-        "init": weights_digest(start),
-        "reference": cfg.run.reference,
-        "pairs": digest([(p.prompt_ids, p.chosen_ids, p.rejected_ids) for p in pairs]),
-        "loss": OmegaConf.to_container(cfg.loss, resolve=True),
-        "optim": {k: v for k, v in OmegaConf.to_container(cfg.optim).items() if not k.endswith("_every")},
-        "model": {"dtype": dtype, "lora": OmegaConf.to_container(cfg.model.lora)},
-        "data": {"weights": cfg.data.weights, "validation_share": cfg.data.validation_share},
-        "seed": cfg.run.seed,
-    }
-    done = claim_output(out, objective, last_step)
-    if done == last_step:
+    plan = Plan.of(cfg.optim, len(train))
+    objective = training_objective(
+        cfg,
+        dtype,
+        init=weights_digest(start),
+        reference=cfg.run.reference,
+        pairs=digest([(p.prompt_ids, p.chosen_ids, p.rejected_ids) for p in pairs]),
+        loss=OmegaConf.to_container(cfg.loss, resolve=True),
+        weights=cfg.data.weights,
+    )
+    done = claim_output(out, objective, plan.last)
+    if done == plan.last:
         return
 
-    model = load_model(out if done else start, dtype=weight_dtype, device=device)
+    model = load_policy(start, out if done else None, dtype=weight_dtype, device=device, **cfg.model.lora)
     model.checkpoint_activations = cfg.model.activation_checkpointing
     optimizer = adamw(model, cfg.optim.lr, tuple(cfg.optim.betas), cfg.optim.eps, cfg.optim.weight_decay)
     if done:
         load_state(out, optimizer)
     columns = {
-        "reference": reference_columns(cfg, pairs, start, None if done else model, cast),
+        "reference": reference_columns(cfg, pairs, start, model, cast, done),
         "weights": read_columns(cfg.data.weights, pairs) if cfg.data.weights else None,
     }
 
@@ -229,29 +222,21 @@ def main(cfg: Config) -> None:
         groups = microbatches([token_count(pairs[i]) for i in index], cfg.optim.microbatch)
         return [collate(pairs, [index[i] for i in group], **columns).to(device) for group in groups]
 
-    schedule = partial(
-        learning_rate,
-        peak=cfg.optim.lr,
-        warmup_steps=round(cfg.optim.warmup * total_steps),
-        total_steps=total_steps,
-        schedule=cfg.optim.schedule,
-    )
     log, metrics, interrupt = MetricsLog(out.with_name("dpo.metrics.jsonl"), done), Metrics(), Interrupt()
     best, clock, unread, saved = math.inf, time.perf_counter(), [], done
-    bar = tqdm(range(done, last_step), initial=done, total=last_step, desc="train_dpo", unit="step")
+    bar = tqdm(range(done, plan.last), initial=done, total=plan.last, desc="train_dpo", unit="step")
     for step in bar:
-        epoch, within = divmod(step, per_epoch)
-        order = epoch_order(len(train), cfg.run.seed, epoch)[within * cfg.optim.batch :][: cfg.optim.batch]
-        index = [train[i] for i in order]
+        epoch, places = plan.place(step)
+        index = [train[i] for i in epoch_order(len(train), cfg.run.seed, epoch)[places]]
         for group in optimizer.param_groups:
-            group["lr"] = schedule(step)
+            group["lr"] = plan.schedule(step)
         train_step(model, optimizer, batches(index), loss_fn, cast, cfg.optim.clip, metrics)
         unread += [pairs[i].task_id for i in index]
 
-        done, last = step + 1, step + 1 == last_step or interrupt.signal is not None
+        done, last = step + 1, step + 1 == plan.last or interrupt.signal is not None
         saving = last or due(done, cfg.optim.save_every)
         if saving or due(done, cfg.optim.log_every):
-            values = metrics.means() | {"lr": schedule(step), "epoch": done / per_epoch}
+            values = metrics.means() | {"lr": plan.schedule(step), "epoch": done / plan.per_epoch}
             check_finite(values, done, saved, unread)
             unread = []
             bar.set_postfix(loss=f"{values['loss']:.4f}", accuracy=f"{values['rewards/accuracies']:.2f}")
@@ -263,11 +248,11 @@ def main(cfg: Config) -> None:
                 best = values["validation/loss"]
                 save_model(model, out.with_name("dpo-best"), tokenizer_from=start)
         if saving:
-            position = {"step": done, "last_step": last_step, "objective": objective}
+            position = {"step": done, "last_step": plan.last, "objective": objective}
             save_checkpoint(model, out, tokenizer_from=start, optimizer=optimizer, **position)
             saved = done
-        if interrupt.signal is not None and done < last_step:
-            print(f"\nstopped after step {done} of {last_step}; {out} is saved, the same command goes on")
+        if interrupt.signal is not None and done < plan.last:
+            print(f"\nstopped after step {done} of {plan.last}; {out} is saved, the same command goes on")
             sys.exit(128 + interrupt.signal)
 
     seconds = time.perf_counter() - clock

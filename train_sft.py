@@ -7,7 +7,6 @@ The same loop as train_dpo.py with one side, no reference and a mean over comple
 `model.path: null` it first builds a tokenizer and a new model from `model.architecture`.
 """
 
-import math
 import sys
 import time
 from collections import Counter
@@ -19,25 +18,27 @@ import torch
 from omegaconf import OmegaConf
 from tqdm import tqdm
 
-from conf.program import checkpoint_folder, claim_output, program
+from conf.program import checkpoint_folder, claim_output, program, training_objective
 from conf.schema import Config
 from data.jsonl import digest, iterate_jsonl, write_provenance
 from data.pairs import PairBatch, collate, epoch_order, microbatches, split_by_problem, token_count
 from data.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 from data.toy import demonstrations
 from data.types import PreferencePair
-from model.checkpoint import load_model, weights_digest
+from model.checkpoint import weights_digest
 from model.families import parse_config
-from model.optim import adamw, clip_grad_norm, learning_rate
+from model.optim import adamw, clip_grad_norm
 from model.training import (
     Interrupt,
     Metrics,
     MetricsLog,
+    Plan,
     autocast,
     check_finite,
     choose_device,
     choose_dtype,
     due,
+    load_policy,
     load_state,
     save_checkpoint,
 )
@@ -74,6 +75,14 @@ def tokenise(rows: list[dict], tokenizer: Tokenizer, cfg: Config) -> tuple[list[
     if not examples:
         raise ValueError(f"no demonstration to train on ({dict(dropped)})")
     return examples, dropped
+
+
+def new_model(cfg: Config, tokenizer: Tokenizer) -> Transformer:
+    """A model with random weights: `model.architecture` is its config.json, less the tokenizer's numbers."""
+    ids = {"vocab_size": tokenizer.size, "bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id}
+    model = Transformer(parse_config(OmegaConf.to_container(cfg.model.architecture) | ids))
+    print(f"new model  {sum(p.numel() for p in model.parameters()):,} parameters")
+    return model
 
 
 def train_step(
@@ -128,32 +137,22 @@ def main(cfg: Config) -> None:
     )
 
     out = Path(cfg.run.dir, "sft")
-    per_epoch = math.ceil(len(train) / cfg.optim.batch)
-    total_steps = per_epoch * cfg.optim.epochs
-    last_step = min(total_steps, cfg.optim.max_steps or total_steps)
-    objective = {
-        "init": weights_digest(start) if start else OmegaConf.to_container(cfg.model.architecture),
-        "examples": digest([(e.prompt_ids, e.chosen_ids) for e in examples]),
-        "optim": {k: v for k, v in OmegaConf.to_container(cfg.optim).items() if not k.endswith("_every")},
-        "model": {"dtype": dtype, "lora": OmegaConf.to_container(cfg.model.lora)},
-        "data": {"validation_share": cfg.data.validation_share},
-        "seed": cfg.run.seed,
-    }
-    done = claim_output(out, objective, last_step)
-    if done == last_step:
+    plan = Plan.of(cfg.optim, len(train))
+    objective = training_objective(
+        cfg,
+        dtype,
+        init=weights_digest(start) if start else OmegaConf.to_container(cfg.model.architecture),
+        examples=digest([(e.prompt_ids, e.chosen_ids) for e in examples]),
+    )
+    done = claim_output(out, objective, plan.last)
+    if done == plan.last:
         return
 
-    if done or start:
-        model = load_model(out if done else start, dtype=weight_dtype, device=device)
+    if start or done:
+        resumed = out if done else None
+        model = load_policy(start or out, resumed, dtype=weight_dtype, device=device, **cfg.model.lora)
     else:
-        ids = {
-            "vocab_size": tokenizer.size,
-            "bos_token_id": tokenizer.bos_id,
-            "eos_token_id": tokenizer.eos_id,
-        }
-        config = parse_config(OmegaConf.to_container(cfg.model.architecture) | ids)
-        model = Transformer(config).to(device, weight_dtype)
-        print(f"new model  {sum(p.numel() for p in model.parameters()):,} parameters")
+        model = new_model(cfg, tokenizer).to(device, weight_dtype)
     model.checkpoint_activations = cfg.model.activation_checkpointing
     optimizer = adamw(model, cfg.optim.lr, tuple(cfg.optim.betas), cfg.optim.eps, cfg.optim.weight_decay)
     if done:
@@ -164,29 +163,21 @@ def main(cfg: Config) -> None:
         groups = microbatches([token_count(examples[i]) for i in index], cfg.optim.microbatch)
         return [collate(examples, [index[i] for i in group]).to(device) for group in groups]
 
-    schedule = partial(
-        learning_rate,
-        peak=cfg.optim.lr,
-        warmup_steps=round(cfg.optim.warmup * total_steps),
-        total_steps=total_steps,
-        schedule=cfg.optim.schedule,
-    )
     log, metrics, interrupt = MetricsLog(out.with_name("sft.metrics.jsonl"), done), Metrics(), Interrupt()
     clock, unread, saved = time.perf_counter(), [], done
-    bar = tqdm(range(done, last_step), initial=done, total=last_step, desc="train_sft", unit="step")
+    bar = tqdm(range(done, plan.last), initial=done, total=plan.last, desc="train_sft", unit="step")
     for step in bar:
-        epoch, within = divmod(step, per_epoch)
-        order = epoch_order(len(train), cfg.run.seed, epoch)[within * cfg.optim.batch :][: cfg.optim.batch]
-        index = [train[i] for i in order]
+        epoch, places = plan.place(step)
+        index = [train[i] for i in epoch_order(len(train), cfg.run.seed, epoch)[places]]
         for group in optimizer.param_groups:
-            group["lr"] = schedule(step)
+            group["lr"] = plan.schedule(step)
         train_step(model, optimizer, batches(index), cast, cfg.optim.clip, metrics)
         unread += [examples[i].task_id for i in index]
 
-        done, last = step + 1, step + 1 == last_step or interrupt.signal is not None
+        done, last = step + 1, step + 1 == plan.last or interrupt.signal is not None
         saving = last or due(done, cfg.optim.save_every)
         if saving or due(done, cfg.optim.log_every):
-            values = metrics.means() | {"lr": schedule(step), "epoch": done / per_epoch}
+            values = metrics.means() | {"lr": plan.schedule(step), "epoch": done / plan.per_epoch}
             check_finite(values, done, saved, unread)
             unread = []
             bar.set_postfix(loss=f"{values['loss']:.4f}")
@@ -194,11 +185,11 @@ def main(cfg: Config) -> None:
         if held_out and (last or due(done, cfg.optim.validate_every)):
             log.write(done, validate(model, batches(held_out), cast))
         if saving:
-            position = {"step": done, "last_step": last_step, "objective": objective}
+            position = {"step": done, "last_step": plan.last, "objective": objective}
             save_checkpoint(model, out, tokenizer_from=vocabulary, optimizer=optimizer, **position)
             saved = done
-        if interrupt.signal is not None and done < last_step:
-            print(f"\nstopped after step {done} of {last_step}; {out} is saved, the same command goes on")
+        if interrupt.signal is not None and done < plan.last:
+            print(f"\nstopped after step {done} of {plan.last}; {out} is saved, the same command goes on")
             sys.exit(128 + interrupt.signal)
 
     seconds = time.perf_counter() - clock

@@ -120,3 +120,16 @@ def claim_output(folder: Path, objective: dict, last_step: int) -> int:
     folder.rename(aside)
     print(f"moved      {folder} to {aside}: a finished run with other {', '.join(changed)}")
     return 0
+
+
+def training_objective(cfg: Config, dtype: str, **inputs: object) -> dict:
+    """Everything that decides what a training run computes; a resumed run must have the same."""
+    optim = OmegaConf.to_container(cfg.optim, resolve=True)
+    return {
+        **inputs,
+        "optim": {name: value for name, value in optim.items() if not name.endswith("_every")},
+        "lora": OmegaConf.to_container(cfg.model.lora, resolve=True),
+        "dtype": dtype,
+        "validation_share": cfg.data.validation_share,
+        "seed": cfg.run.seed,
+    }

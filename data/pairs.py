@@ -2,9 +2,8 @@
 
 Letters: B pairs, T tokens of the batch, N completion tokens.
 
-Ids that our sampler wrote are used as they are, so training sees exactly the tokens that were sampled.
-Text from elsewhere is tokenised here, prompt and completion apart. Rows that do not fit are dropped and
-counted, never cut: a completion that lost its end teaches the model not to stop.
+Ids that our sampler wrote are used as they are; text from elsewhere is tokenised by data/pair_ids.py. Rows
+that do not fit are dropped and counted, never cut: a completion that lost its end teaches not to stop.
 """
 
 import hashlib
@@ -17,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.chat import conversation_ids
-from data.jsonl import as_record, iterate_jsonl
+from data.jsonl import iterate_jsonl
+from data.pair_ids import pair_with_ids
 from data.tokenizer import Tokenizer
 from data.types import PreferencePair
 
@@ -59,7 +58,7 @@ def read_pairs(
     """
     pairs, dropped = [], Counter()
     for number, row in iterate_jsonl(path):
-        pair = tokenise_pair(row, tokenizer, where=f"{path}, line {number}")
+        pair = pair_with_ids(row, tokenizer, where=f"{path}, line {number}")
         if pair.chosen_ids == pair.rejected_ids:
             dropped["chosen equals rejected"] += 1
         elif len(pair.prompt_ids) > max_prompt:
@@ -72,38 +71,6 @@ def read_pairs(
         reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items()) or "the file is empty"
         raise ValueError(f"{path} holds no pair to train on ({reasons})")
     return pairs, dropped
-
-
-def tokenise_pair(row: dict, tokenizer: Tokenizer, where: str) -> PreferencePair:
-    """One JSON row with its ids: the row's own where this tokenizer wrote them, else made here."""
-    made_by = row.get("meta", {}).get("tokenizer", tokenizer.digest)
-    sides = ("prompt", "chosen", "rejected")
-    if all(row.get(f"{side}_ids") for side in sides) and made_by == tokenizer.digest:
-        ids = [row[f"{side}_ids"] for side in sides]
-        if not all(isinstance(i, int) and 0 <= i < tokenizer.size for side in ids for i in side):
-            raise ValueError(f"{where}: token ids outside this tokenizer's 0..{tokenizer.size - 1}")
-    elif any(isinstance(row.get(side), list) for side in sides):
-        try:
-            ids = conversation_ids(tokenizer, row.get("prompt"), row.get("chosen"), row.get("rejected"))
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}") from None
-        row = row | {side: tokenizer.decode(side_ids) for side, side_ids in zip(sides, ids, strict=True)}
-    else:
-        for side in sides:
-            if not isinstance(row.get(side), str):
-                found = "nothing" if row.get(side) is None else type(row[side]).__name__
-                raise ValueError(f"{where}: {side} must be text or a list of messages, found {found}")
-        ids = [
-            tokenizer.prompt_ids(row["prompt"]),
-            *(tokenizer.completion_ids(row[side]) for side in sides[1:]),
-        ]
-    for side, side_ids in zip(sides, ids, strict=True):
-        if not side_ids:
-            raise ValueError(f"{where}: {side} has no tokens")
-    named = {f"{side}_ids": list(side_ids) for side, side_ids in zip(sides, ids, strict=True)}
-    return as_record(
-        PreferencePair, {"task_id": f"prompt-{hash_ids(ids[0]).hex()[:12]}"} | row | named, where
-    )
 
 
 def hash_ids(*parts: Sequence[int]) -> bytes:

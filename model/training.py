@@ -6,14 +6,19 @@ import math
 import os
 import shutil
 import signal
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from model.checkpoint import save_model
+from model.checkpoint import load_model, save_model
+from model.lora import adapted, add_adapters, load_adapters, save_adapters
+from model.optim import learning_rate
 from model.transformer import Transformer
 
 DTYPES = ("auto", "fp32", "amp", "bf16")
@@ -105,6 +110,42 @@ class MetricsLog:
                 self.board.add_scalar(name, value, step)
 
 
+class OptimSettings(Protocol):
+    """What a Plan reads of the optimiser's settings."""
+
+    batch: int
+    epochs: int
+    max_steps: int | None
+    lr: float
+    warmup: float  # share of all steps
+    schedule: str
+
+
+class Plan(NamedTuple):
+    """How many steps a run takes, and the learning rate at each."""
+
+    batch: int
+    per_epoch: int
+    total: int  # steps of all epochs; the schedule spans them
+    last: int  # the step the run ends at
+    schedule: Callable[[int], float]
+
+    @classmethod
+    def of(cls, optim: OptimSettings, examples: int) -> "Plan":
+        per_epoch = math.ceil(examples / optim.batch)
+        total = per_epoch * optim.epochs
+        warmup = round(optim.warmup * total)
+        rate = partial(
+            learning_rate, peak=optim.lr, warmup_steps=warmup, total_steps=total, schedule=optim.schedule
+        )
+        return cls(optim.batch, per_epoch, total, min(total, optim.max_steps or total), rate)
+
+    def place(self, step: int) -> tuple[int, slice]:
+        """(epoch, positions in its order) of a step counted from 0."""
+        epoch, within = divmod(step, self.per_epoch)
+        return epoch, slice(within * self.batch, (within + 1) * self.batch)
+
+
 def due(step: int, every: int) -> bool:
     """Is something that happens every so many steps (0: never) due after this one?"""
     return every > 0 and step % every == 0
@@ -126,6 +167,27 @@ def round_significant(value: float) -> float:
     return float(f"{value:.7g}") if isinstance(value, float) and math.isfinite(value) else value
 
 
+def load_policy(
+    start: Path,
+    resumed: Path | None,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    rank: int,
+    alpha: float,
+    targets: Iterable[str],
+) -> Transformer:
+    """The policy saved in `resumed`, or a new one from `start`; with a rank, only adapters are trained."""
+    if rank == 0:
+        return load_model(resumed or start, dtype=dtype, device=device)
+    model = load_model(start, dtype=dtype, device=device)
+    if resumed:
+        load_adapters(model, resumed / "adapter")
+    else:
+        add_adapters(model, rank, alpha, targets)
+    return model
+
+
 def save_checkpoint(
     model: Transformer, folder: Path, *, tokenizer_from: Path, optimizer: object, **position: object
 ) -> None:
@@ -134,6 +196,8 @@ def save_checkpoint(
     for leftover in (staging, previous):
         shutil.rmtree(leftover, ignore_errors=True)
     save_model(model, staging, tokenizer_from=tokenizer_from)
+    if any(adapted(model)):
+        save_adapters(model, staging / "adapter", base=str(tokenizer_from))
     training = staging / "training"
     training.mkdir()
     torch.save({"optimizer": optimizer.state_dict(), "rng": torch.get_rng_state()}, training / "state.pt")

@@ -235,3 +235,19 @@ def test_bad_input_is_one_line_and_exit_code_1(train, capsys, overrides, message
     assert re.search(message, error)
     assert "Traceback" not in error
     assert not Path("out/t/dpo").exists()
+
+
+def test_adapters_train_alone_and_the_reference_is_the_base(train, tiny_policy, monkeypatch):
+    lora = ("model.lora.rank=4", "run.name=lora")
+    with monkeypatch.context() as patch:
+        patch.setattr(train_dpo, "Interrupt", interrupt_after(2))
+        assert train(*lora) == 128 + 15
+    assert train(*lora) == 0
+    rows = [row for row in metrics("lora") if "loss" in row]
+    assert rows[0]["loss"] == pytest.approx(math.log(2), abs=1e-5)
+    assert rows[-1]["rewards/margins"] > rows[0]["rewards/margins"]
+    base, trained = load_file(tiny_policy / "model.safetensors"), weights("lora")
+    changed = {name for name in base if not torch.equal(base[name], trained[name])}
+    assert changed
+    assert all("_proj" in name for name in changed)
+    assert Path("out/lora/dpo/adapter/adapter_config.json").exists()

@@ -1,0 +1,40 @@
+"""One row of pairs.jsonl -> token ids: our sampler's own, or made from text or from a conversation.
+
+Prompt and completion are tokenised apart and joined, as the sampler does it, so the boundary is the same in
+training and in sampling. A completion made from text gets the end token.
+"""
+
+from data.chat import conversation_ids
+from data.jsonl import as_record, digest
+from data.tokenizer import Tokenizer
+from data.types import PreferencePair
+
+SIDES = ("prompt", "chosen", "rejected")
+
+
+def pair_with_ids(row: dict, tokenizer: Tokenizer, where: str) -> PreferencePair:
+    """A JSON row with ids for all three parts. ValueError says `where` and what is wrong."""
+    made_by = row.get("meta", {}).get("tokenizer", tokenizer.digest)
+    if all(row.get(f"{side}_ids") for side in SIDES) and made_by == tokenizer.digest:
+        ids = {side: row[f"{side}_ids"] for side in SIDES}
+        if not all(isinstance(i, int) and 0 <= i < tokenizer.size for side in SIDES for i in ids[side]):
+            raise ValueError(f"{where}: token ids outside this tokenizer's 0..{tokenizer.size - 1}")
+    elif any(isinstance(row.get(side), list) for side in SIDES):
+        try:
+            made = conversation_ids(tokenizer, *(row.get(side) for side in SIDES))
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
+        ids = dict(zip(SIDES, made, strict=True))
+        row = row | {side: tokenizer.decode(ids[side]) for side in SIDES}
+    else:
+        for side in SIDES:
+            if not isinstance(row.get(side), str):
+                found = "nothing" if row.get(side) is None else type(row[side]).__name__
+                raise ValueError(f"{where}: {side} must be text or a list of messages, found {found}")
+        ids = {side: tokenizer.completion_ids(row[side]) for side in SIDES}
+        ids["prompt"] = tokenizer.prompt_ids(row["prompt"])
+    empty = [side for side in SIDES if not ids[side]]
+    if empty:
+        raise ValueError(f"{where}: {empty[0]} has no tokens")
+    row = {"task_id": f"prompt-{digest(ids['prompt'])}"} | row
+    return as_record(PreferencePair, row | {f"{side}_ids": list(ids[side]) for side in SIDES}, where)

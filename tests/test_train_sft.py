@@ -1,0 +1,76 @@
+"""The likelihood program: builds a tokenizer and a model, learns, resumes, fine-tunes."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import train_sft
+from data.jsonl import write_jsonl
+from data.tokenizer import load_tokenizer
+from model.checkpoint import load_model
+from tests.test_train_dpo import interrupt_after
+
+SMALL = (
+    "device=cpu",
+    "run.name=t",
+    "optim=sft",
+    "optim.batch=8",
+    "optim.epochs=1",
+    "optim.log_every=1",
+    "data.validation_share=0.1",
+    "data.demonstrations.count=100",
+    "data.demonstrations.vocabulary=400",
+    "model.architecture.hidden_size=32",
+    "model.architecture.intermediate_size=64",
+    "model.architecture.num_hidden_layers=2",
+    "model.architecture.num_attention_heads=4",
+)
+
+
+def metrics() -> list[dict]:
+    return [json.loads(row) for row in Path("out/t/sft.metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_new_model_and_tokenizer_learn(run_program):
+    assert run_program(train_sft.main, *SMALL) == 0
+    rows = [row for row in metrics() if "loss" in row]
+    assert rows[-1]["loss"] < rows[0]["loss"] - 0.1
+    assert any("validation/loss" in row for row in metrics())
+    assert load_model("out/t/sft").config.vocab_size == load_tokenizer("out/t/sft").size == 400
+
+
+@pytest.mark.parametrize("lora", [(), ("model.lora.rank=2",)])
+def test_a_resumed_run_is_bit_identical(run_program, tiny_policy, monkeypatch, lora):
+    start = (f"model.path={tiny_policy}", *lora)
+    assert run_program(train_sft.main, *SMALL, "run.name=straight", *start) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(train_sft, "Interrupt", interrupt_after(3))
+        assert run_program(train_sft.main, *SMALL, *start) == 128 + 15
+    assert run_program(train_sft.main, *SMALL, *start) == 0
+    straight = load_file("out/straight/sft/model.safetensors")
+    resumed = load_file("out/t/sft/model.safetensors")
+    assert all(torch.equal(tensor, straight[name]) for name, tensor in resumed.items())
+    base = load_file(tiny_policy / "model.safetensors")
+    changed = [name for name in base if not torch.equal(base[name], resumed[name])]
+    assert changed
+    assert not lora or all("_proj" in name for name in changed)
+    assert Path("out/t/sft/adapter/adapter_model.safetensors").exists() == bool(lora)
+
+
+def test_fine_tuning_starts_from_a_checkpoint_and_a_file(run_program, tiny_policy, tmp_path):
+    rows = [{"prompt": f"def f{i}():\n", "completion": "    return 1\n"} for i in range(40)]
+    write_jsonl(tmp_path / "passing.jsonl", rows)
+    overrides = (f"model.path={tiny_policy}", f"data.demonstrations.path={tmp_path / 'passing.jsonl'}")
+    assert run_program(train_sft.main, *SMALL, *overrides) == 0
+    losses = [row["loss"] for row in metrics() if "loss" in row]
+    assert losses[-1] < losses[0]
+
+
+def test_bad_demonstrations_are_named_with_their_line(run_program, tiny_policy, tmp_path, capsys):
+    write_jsonl(tmp_path / "bad.jsonl", [{"prompt": "a", "completion": "b"}, {"prompt": "a"}])
+    overrides = (f"model.path={tiny_policy}", f"data.demonstrations.path={tmp_path / 'bad.jsonl'}")
+    assert run_program(train_sft.main, *SMALL, *overrides) == 1
+    assert "bad.jsonl, line 2: prompt and completion must be text" in capsys.readouterr().err
