@@ -22,7 +22,7 @@ from omegaconf import OmegaConf
 from conf.program import checkpoint_folder, program, samples_folder
 from conf.schema import Config
 from data.evalplus import with_tests
-from data.execution import SandboxConfig, judge
+from data.execution import SandboxConfig, judge, sandbox_report
 from data.jsonl import digest, file_digest, read_jsonl, write_json
 from data.judging import Answer, judge_answers, prepare
 from data.problems import CACHE, load_problems
@@ -95,6 +95,8 @@ def score(
     start = time.perf_counter()
     sandbox: SandboxConfig = OmegaConf.to_object(cfg.sandbox)
     limits = {name: value for name, value in dataclasses.asdict(sandbox).items() if name != "workers"}
+    report = sandbox_report(sandbox)
+    print(report)
     answers = prepare(samples, problems, protocol, limits, sandbox.seconds)
     rows = judge_answers(answers, partial(judge, config=sandbox), folder / "results.jsonl")
     summary = facts | summarise(rows)
@@ -108,7 +110,7 @@ def score(
             "digest": digest(*map(repr, problems)),
         },
         "protocol": dataclasses.asdict(protocol) | {"digest": protocol.digest},
-        "sandbox": dataclasses.asdict(sandbox),
+        "sandbox": dataclasses.asdict(sandbox) | {"report": report},
         "seconds": facts.get("seconds", {}) | {"judging": round(time.perf_counter() - start, 2)},
     }
     other = results_to_compare(cfg, folder)
