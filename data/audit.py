@@ -38,7 +38,7 @@ def print_audit(
     print(indent(tokenizer.decode(pair.prompt_ids)))
     for ids, sign in ((pair.chosen_ids, "+"), (pair.rejected_ids, "-")):
         end = token_name(tokenizer, ids[-1]) if ids[-1] in tokenizer.stop_ids else ""
-        print(indent(f"⟦{tokenizer.decode(ids)}{end}⟧", sign))
+        print(indent(f"⟦{tokenizer.completion_text(ids)}{end}⟧", sign))
 
 
 def token_name(tokenizer: Tokenizer, i: int) -> str:

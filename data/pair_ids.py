@@ -25,7 +25,8 @@ def pair_with_ids(row: dict, tokenizer: Tokenizer, where: str) -> PreferencePair
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
         ids = dict(zip(SIDES, made, strict=True))
-        row = row | {side: tokenizer.decode(ids[side]) for side in SIDES}
+        row = row | {side: tokenizer.completion_text(ids[side]) for side in SIDES[1:]}
+        row["prompt"] = tokenizer.decode(ids["prompt"])
     else:
         for side in SIDES:
             if not isinstance(row.get(side), str):

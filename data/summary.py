@@ -6,6 +6,8 @@ python -m data.summary +exp=quickstart        # writes out/quickstart/summary.js
 import json
 from pathlib import Path
 
+from conf.program import program
+from conf.schema import Config
 from data.jsonl import read_jsonl, write_json
 from data.statistics import compare, decoding, summarise
 
@@ -78,22 +80,16 @@ def cell(found: dict, name: str, sign: str = "") -> str:
     return f"{found[name]:{sign}.3f} [{found['ci_low']:{sign}.3f}, {found['ci_high']:{sign}.3f}]"
 
 
-def run() -> None:
-    """The program, with its config; imported here because conf imports data."""
-    from conf.program import program
-    from conf.schema import Config
-
-    @program
-    def main(cfg: Config) -> None:
-        home = Path(cfg.run.dir)
-        before, after = (home / f"{name}-test-evaluation" for name in ("base", "dpo"))
-        summary = join_line(home / "base-train-sample", before, after, Path(cfg.data.pairs), home / "dpo")
-        write_json(home / "summary.json", summary)
-        print(table(summary))
-        print(f"written    {home}/summary.json")
-
-    main()
+@program
+def main(cfg: Config) -> None:
+    """Join what the line left in the run's folder."""
+    home = Path(cfg.run.dir)
+    before, after = (home / f"{name}-test-evaluation" for name in ("base", "dpo"))
+    summary = join_line(home / "base-train-sample", before, after, Path(cfg.data.pairs), home / "dpo")
+    write_json(home / "summary.json", summary)
+    print(table(summary))
+    print(f"written    {home}/summary.json")
 
 
 if __name__ == "__main__":
-    run()
+    main()
