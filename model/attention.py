@@ -5,7 +5,8 @@ keys of prompt + chosen; those of rejected are the last tokens of prompt + rejec
 they lie, and the keys are gathered, the prompt's twice. How a sequence is computed was chosen by measurement:
 
     CUDA, half precision   one variable-length kernel call for the whole batch
-    elsewhere              one scaled_dot_product_attention per sequence (causal where it can be, else masked)
+    CPU, half precision    half_attention per sequence of up to 1024 keys (fused.py)
+    else                   scaled_dot_product_attention per sequence, causal where it can be, else masked
     with a soft-cap        the scores written out: no kernel offers it
 
 Letters: B pairs · T tokens of the batch · H query heads · K key/value heads · E head width.
@@ -17,12 +18,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from model.fused import half_attention
+
 try:  # one kernel for sequences of any lengths; older PyTorch lacks it, or its window and grouped heads
     from torch.nn.attention.varlen import varlen_attn
 
     VARLEN = {"window_size", "enable_gqa"} <= set(inspect.signature(varlen_attn).parameters)
 except ImportError:
     VARLEN = False
+
+
+HALF = (torch.bfloat16, torch.float16)
+HALF_ATTENTION_KEYS = 1024  # above, the weights that it keeps cost more memory than its speed is worth
 
 
 class Pairs:
@@ -63,14 +70,14 @@ class Pairs:
             self.on_device["boundaries"] = tuple(ends.to(device, non_blocking=True))
         return self.on_device["boundaries"]
 
-    def mask(self, new: int, total: int, window: int, like: Tensor) -> Tensor:
+    def mask(self, new: int, total: int, window: int, dtype: torch.dtype, device: torch.device) -> Tensor:
         """[new, total], 0 where each of the last `new` of `total` tokens may look, -inf elsewhere."""
-        key = (new, total, window, like.dtype)
+        key = (new, total, window, dtype)
         if key not in self.on_device:
-            position = torch.arange(total, device=like.device)
+            position = torch.arange(total, device=device)
             age = position[total - new :, None] - position
             hidden = (age < 0) | (age >= window) if window else age < 0
-            self.on_device[key] = torch.zeros_like(age, dtype=like.dtype).masked_fill_(hidden, -torch.inf)
+            self.on_device[key] = torch.zeros_like(age, dtype=dtype).masked_fill_(hidden, -torch.inf)
         return self.on_device[key]
 
     def longest(self) -> Tensor:
@@ -97,19 +104,25 @@ def pair_attention(
     pairs = spans if isinstance(spans, Pairs) else Pairs(spans, len(q))
     if pairs.shared:
         k, v = (t.index_select(0, pairs.keys(t.device)) for t in (k, v))
-    if (
-        VARLEN
-        and q.is_cuda
-        and q.dtype in (torch.bfloat16, torch.float16)
-        and not softcap
-        and q.shape[-1] <= 256
-    ):
-        return varlen_attn(
-            q, k, v, *pairs.boundaries(q.device), max(pairs.query_sizes), max(pairs.key_sizes),
-            scale=scale, window_size=(window - 1, 0) if window else (-1, 0), enable_gqa=True,
-        )  # fmt: skip
+    if VARLEN and q.is_cuda and q.dtype in HALF and not softcap and q.shape[-1] <= 256:
+        return one_call(q, k, v, pairs, scale, window)
     pieces = zip(q.split(pairs.query_sizes), k.split(pairs.key_sizes), v.split(pairs.key_sizes), strict=True)
     return torch.cat([_sequence(*qkv, pairs, scale, window, softcap) for qkv in pieces])
+
+
+def one_call(q: Tensor, k: Tensor, v: Tensor, pairs: Pairs, scale: float, window: int) -> Tensor:
+    """All sequences at once; the kernel takes the queries of each for the last of its tokens."""
+    return varlen_attn(
+        q,
+        k,
+        v,
+        *pairs.boundaries(q.device),
+        max(pairs.query_sizes),
+        max(pairs.key_sizes),
+        scale=scale,
+        window_size=(window - 1, 0) if window else (-1, 0),
+        enable_gqa=True,
+    )
 
 
 def _sequence(
@@ -118,13 +131,17 @@ def _sequence(
     """One causal sequence: q [L, H, E] are its last L tokens, k, v [S, K, E] all of them -> [L, H, E]."""
     new, total = len(q), len(k)
     window = window if window < total else 0
+    if q.device.type == "cpu" and q.dtype in HALF and total <= HALF_ATTENTION_KEYS and not softcap:
+        return half_attention(
+            q, k, v, scale, lambda new, total: pairs.mask(new, total, window, torch.float32, q.device)
+        )
     q, k, v = (t.transpose(0, 1)[None] for t in (q, k, v))  # [1, heads, tokens, E]
     if softcap:
-        mixed = _softcapped(q, k, v, pairs.mask(new, total, window, q), scale, softcap)
+        mixed = _softcapped(q, k, v, pairs.mask(new, total, window, q.dtype, q.device), scale, softcap)
     elif new == total and not window:
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True)
     else:
-        mask = pairs.mask(new, total, window, q)
+        mask = pairs.mask(new, total, window, q.dtype, q.device)
         mixed = F.scaled_dot_product_attention(q, k, v, mask, scale=scale, enable_gqa=True)
     return mixed[0].transpose(0, 1)
 

@@ -1,10 +1,11 @@
 """Checkpoint folders in the published layout: load, save, digest.
 
 A folder holds config.json, the weights and a tokenizer. The weights are model.safetensors, or shards named by
-model.safetensors.index.json, or the legacy pytorch_model.bin. A safetensors file is a length, a JSON header and
-the tensors' bytes (github.com/huggingface/safetensors), so it is read and written here directly: every error can
-name the tensor, and no tensor exists twice in memory. One that is used as it is stored stays a view of the mapped
-file (private: training changes memory, never the file); one that is fused or converted is read into its place.
+model.safetensors.index.json, or the legacy pytorch_model.bin. A safetensors file is a length, a JSON header
+and the tensors' bytes (github.com/huggingface/safetensors), so it is read and written here directly: every
+error can name the tensor, and no tensor exists twice in memory. One that is used as it is stored stays a view
+of the mapped file (private: training changes memory, never the file); one that is fused or converted is read
+into its place.
 """
 
 import hashlib
@@ -46,7 +47,7 @@ TOKENIZER_SUFFIXES = (".json", ".txt", ".model", ".jinja", ".tiktoken")
 
 
 class Stored(NamedTuple):
-    """A tensor in a file. Its bytes are at `offset` of the mapped file; a legacy file gives the tensor itself."""
+    """A tensor in a file: its bytes are at `offset` of the mapped file; a legacy file gives it as it is."""
 
     path: Path
     dtype: torch.dtype
@@ -83,7 +84,8 @@ def load_model(
 ) -> Transformer:
     """The model in `folder`. `dtype` None keeps that of the embedding on disk; the whole model has one dtype.
 
-    ValueError names the file or tensor that is missing, unexpected, misshapen, truncated, or (check_finite) not finite.
+    ValueError names the file or tensor that is missing, unexpected, misshapen, truncated or, when asked, not
+    finite.
     """
     folder = Path(folder)
     source = read_config(folder)
@@ -144,7 +146,7 @@ def _find_sharded(folder: Path, index: Path) -> dict[str, Stored]:
 
 
 def read_header(path: Path) -> dict[str, Stored]:
-    """The tensors that a safetensors file announces; ValueError when the file is not one or is too short for them."""
+    """The tensors that a safetensors file announces. ValueError when it is no such file, or too short."""
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(8)
@@ -205,7 +207,7 @@ def _read_legacy(path: Path) -> dict[str, Stored]:
 def match_tensors(
     folder: Path, table: dict[str, Published], stored: dict[str, Stored], *, tied: bool
 ) -> dict[str, Stored]:
-    """Published name -> stored tensor, whatever prefix the file uses. Missing, unexpected and misshapen are errors."""
+    """Published name -> stored tensor, whatever prefix the file uses. ValueError names what does not fit."""
     expected = {_bare(part.name): part for published in table.values() for part in published.parts}
     found: dict[str, Stored] = {}
     unexpected, origin = [], {}
@@ -223,7 +225,7 @@ def match_tensors(
             found[embedding] = head
         elif not _same(head, found[embedding]):
             raise ValueError(
-                f"{folder}: config.json ties the head to the embedding, but lm_head.weight differs from {embedding}; "
+                f"{folder}: config.json ties the head, but lm_head.weight is not {embedding}; "
                 "set tie_word_embeddings to false in config.json if the head is meant"
             )
     missing = [part.name for part in expected.values() if part.name not in found]
@@ -330,10 +332,10 @@ def save_model(
 ) -> None:
     """Write `model` to `folder` in the published layout of its family; other tools load it as it is.
 
-    The folder appears whole or not at all; one that exists is replaced. config.json keeps every key of the one
-    the model was loaded from; adapters are added into the weights. `tokenizer_from` is a folder whose tokenizer
-    and generation files are copied.
-    `state` (parameter name -> full tensor) stands in for the model's own parameters when those are sharded.
+    The folder appears whole or not at all; one that exists is replaced. config.json keeps every key of the
+    one the model was loaded from; adapters are added into the weights. `tokenizer_from` is a folder whose
+    tokenizer and generation files are copied. `state` (parameter name -> full tensor) stands in for the
+    model's own parameters when those are sharded.
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -388,7 +390,7 @@ def split_published(table: dict[str, Published], state: dict[str, Tensor]) -> It
 def write_weights(
     table: dict[str, Published], state: dict[str, Tensor], folder: Path, shard_bytes: int
 ) -> None:
-    """model.safetensors, or numbered shards of at most `shard_bytes` (a larger tensor is a shard) and their index."""
+    """model.safetensors, or numbered shards of at most `shard_bytes` (or one tensor) and their index."""
     shards: list[dict[str, dict]] = [{}]
     end = total = 0
     for name, place in table.items():
@@ -425,7 +427,7 @@ def write_safetensors(path: Path, entries: dict[str, dict], tensors: Iterator[tu
 
 
 def copy_tokenizer(source: Path, target: Path) -> None:
-    """Copy tokenizer, chat template and generation settings: every small file that is neither weights nor config."""
+    """Copy tokenizer, chat template, generation settings: what is neither weights nor their config."""
     for path in sorted(source.iterdir()):
         if path.name == "additional_chat_templates" and path.is_dir():
             shutil.copytree(path, target / path.name)

@@ -1,9 +1,9 @@
 """Published model families: config.json to ModelConfig and back. Tensor names are in layouts.py.
 
 A family is one entry of FAMILIES: which config key fills which field, what its class assumes when a key is
-absent, what is fixed, and the functions for the rest. Facts are from transformers 5.23 (models/*/configuration_*
-and modeling_*), checked against it in tests/model/test_families.py. A key that nothing reads and that is not
-known to be harmless is an error: ignoring it could mean computing another model.
+absent, what is fixed, and the functions for the rest. The facts are from transformers 5.23 and are checked
+against it in tests/model/test_families.py. A key that nothing reads and that is not known to be harmless is
+an error: ignoring it could mean computing another model.
 """
 
 import math
@@ -48,28 +48,30 @@ ACTIVATIONS = {  # published name -> ours; the first name of a kind is the one w
     "relu": "relu",
 }
 # Keys of published files that do not change what a trained model computes.
-HARMLESS = frozenset(
-    (
-        "_name_or_path _attn_implementation attn_implementation architectures attention_dropout attn_pdrop "
-        "auto_map bos_token_id cache_implementation classifier_dropout cls_token_id dtype embd_pdrop "
-        "embedding_dropout eos_token_id finetuning_task hidden_dropout id2label initializer_range is_decoder "
-        "is_llama_config keys_to_ignore_at_inference label2id max_length max_sequence_length model_type name "
-        "num_labels output_attentions output_hidden_states pad_token_id pretraining_tp problem_type "
-        "resid_dropout resid_pdrop residual_dropout return_dict sep_token_id seq_length "
-        "task_specific_params tie_encoder_decoder tokenizer_class torch_dtype torchscript "
-        "transformers.js_config transformers_version unk_token_id unsloth_fixed unsloth_version use_bfloat16 "
-        "use_cache use_flash_attention_2 attention_softmax_in_fp32 scale_attention_softmax_in_fp32 "
-        "reorder_and_upcast_attn summary_activation summary_first_dropout summary_proj_to_labels "
-        "summary_type summary_use_proj n_ctx inference_runner pad_key_length validate_runner_input "
-        "initial_context_length max_window_layers _sliding_window_pattern"
-    ).split(" ")
-)
+# fmt: off
+HARMLESS = frozenset([
+    "_attn_implementation", "_name_or_path", "_sliding_window_pattern", "architectures",
+    "attention_dropout", "attention_softmax_in_fp32", "attn_implementation", "attn_pdrop", "auto_map",
+    "bos_token_id", "cache_implementation", "classifier_dropout", "cls_token_id", "dtype", "embd_pdrop",
+    "embedding_dropout", "eos_token_id", "finetuning_task", "hidden_dropout", "id2label",
+    "inference_runner", "initial_context_length", "initializer_range", "is_decoder", "is_llama_config",
+    "keys_to_ignore_at_inference", "label2id", "max_length", "max_sequence_length", "max_window_layers",
+    "model_type", "n_ctx", "name", "num_labels", "output_attentions", "output_hidden_states",
+    "pad_key_length", "pad_token_id", "pretraining_tp", "problem_type", "reorder_and_upcast_attn",
+    "resid_dropout", "resid_pdrop", "residual_dropout", "return_dict", "scale_attention_softmax_in_fp32",
+    "sep_token_id", "seq_length", "summary_activation", "summary_first_dropout", "summary_proj_to_labels",
+    "summary_type", "summary_use_proj", "task_specific_params", "tie_encoder_decoder", "tokenizer_class",
+    "torch_dtype", "torchscript", "transformers.js_config", "transformers_version", "unk_token_id",
+    "unsloth_fixed", "unsloth_version", "use_bfloat16", "use_cache", "use_flash_attention_2",
+    "validate_runner_input",
+])
+# fmt: on
 # Keys that are harmless with this one value: it says what the family does anyway.
 NEUTRAL = {"full_attn_mod": 1, "interpolate_factor": 1, "mlp_type": "default", "norm_type": "layer_norm"}
 
 
 class Config:
-    """config.json that remembers what was read; an absent key has the value its class in transformers gives."""
+    """config.json that remembers what was read; an absent key has the default of its class."""
 
     def __init__(self, values: Json, absent: Json):
         self.values, self.absent, self.read = values, absent, set()
@@ -606,12 +608,12 @@ def parse_config(config: Json) -> ModelConfig:
     if left:
         found = ", ".join(f"{key}={value!r}" for key, value in left.items())
         raise ValueError(
-            f"config.json has keys that {model_type} is not known to have: {found}. If they do not change what "
-            "the model computes, delete them from config.json; otherwise this model is not supported"
+            f"config.json has keys that {model_type} is not known to have: {found}. If they do not change "
+            "what the model computes, delete them from config.json; otherwise this model is not supported"
         )
     if values["heads"] % values["kv_heads"]:
         raise ValueError(
-            f"config.json: {values['heads']} query heads cannot share {values['kv_heads']} key/value heads evenly"
+            f"config.json: {values['heads']} query heads cannot share {values['kv_heads']} key heads evenly"
         )
     return ModelConfig(**values)
 

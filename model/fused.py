@@ -1,8 +1,16 @@
-"""Two small functions with their gradients written out, where autograd would keep and move more.
+"""Three functions with their gradients written out, where autograd or PyTorch's own do more than is needed.
 
-Between the matrix products a CPU mostly moves memory. RMSNorm [1600, 256] in float32, forward and backward
-on one core: 0.66 ms here, 1.80 ms composed. The gated activation is no faster, but keeps only its input.
+Between the matrix products a CPU mostly moves memory. Forward and backward on one core (EPYC, torch 2.13):
+
+    rms_norm         [1600, 256] float32: 0.66 ms, 1.80 ms as autograd composes it
+    swiglu           the same time, but only its input is kept
+    half_attention   bfloat16, 8 query heads on 2 key heads of 64, 384 tokens: 7.0 ms; 128 tokens after 256:
+                     3.4 ms; scaled_dot_product_attention 15.4 and 6.8 ms (in float32 it is as fast as this)
+
+Letters: L queries · S keys · H query heads · K key/value heads · G = H/K · E head width.
 """
+
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -59,3 +67,68 @@ class _SwiGLU(torch.autograd.Function):
 def swiglu(gate_up: Tensor) -> Tensor:
     """silu(gate) * up of [T, 2F] = [gate | up] -> [T, F] (Shazeer 2020, arXiv:2002.05202)."""
     return _SwiGLU.apply(gate_up)
+
+
+Mask = Callable[[int, int], Tensor]  # (n, m) -> [n, m], see half_attention
+QUERY_BLOCK = 128  # queries at a time: what lies above the diagonal is computed only inside a block
+
+
+class _HalfAttention(torch.autograd.Function):
+    """Per block of queries: scores and softmax in float32, other products in q's type; keeps the weights."""
+
+    @staticmethod
+    def forward(
+        ctx, q: Tensor, k: Tensor, v: Tensor, scale: float, mask: Mask
+    ) -> Tensor:
+        k, v = (t.transpose(0, 1).contiguous() for t in (k, v))  # [K, S, E]
+        wide_k = k.float().transpose(1, 2)
+        out, kept = torch.empty_like(q), []
+        for start, stop, seen in _query_blocks(len(q), k.shape[1]):
+            block = _by_group(q[start:stop], len(k))  # [K, G L', E]
+            scores = torch.bmm(block.float() * scale, wide_k[..., :seen])
+            scores.view(-1, stop - start, seen).add_(mask(stop - start, seen))
+            weights = scores.softmax(-1).to(q.dtype)
+            out[start:stop] = _by_token(weights @ v[:, :seen], stop - start)
+            kept.append(weights)
+        ctx.scale = scale
+        ctx.save_for_backward(q, k, v, *kept)
+        return out
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        q, k, v, *kept = ctx.saved_tensors
+        dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        for (start, stop, seen), weights in zip(_query_blocks(len(q), k.shape[1]), kept, strict=True):
+            block, upper = (_by_group(t[start:stop], len(k)) for t in (q, gradient))
+            dv[:, :seen].baddbmm_(weights.transpose(1, 2), upper)
+            dweights = torch.bmm(upper, v[:, :seen].transpose(1, 2))
+            dscores = torch.ops.aten._softmax_backward_data(dweights, weights, -1, weights.dtype)
+            dk[:, :seen].baddbmm_(dscores.transpose(1, 2), block, alpha=ctx.scale)
+            dq[start:stop] = _by_token(torch.bmm(dscores, k[:, :seen]).mul_(ctx.scale), stop - start)
+        return dq, dk.transpose(0, 1), dv.transpose(0, 1), None, None
+
+
+def _query_blocks(new: int, total: int) -> Iterator[tuple[int, int, int]]:
+    """(start, stop, keys that the block may see): the queries are the last `new` of `total` tokens."""
+    size = -(-new // max(1, round(new / QUERY_BLOCK)))
+    for start in range(0, new, size):
+        stop = min(start + size, new)
+        yield start, stop, total - new + stop
+
+
+def _by_group(x: Tensor, kv_heads: int) -> Tensor:
+    """[L, H, E] -> [K, G L, E]: the query heads of a key head one below another, for one product."""
+    return x.unflatten(1, (kv_heads, -1)).permute(1, 2, 0, 3).flatten(1, 2)
+
+
+def _by_token(x: Tensor, tokens: int) -> Tensor:
+    """[K, G L, E] -> [L, H, E]."""
+    return x.unflatten(1, (-1, tokens)).permute(2, 0, 1, 3).flatten(1, 2)
+
+
+def half_attention(q: Tensor, k: Tensor, v: Tensor, scale: float, mask: Mask) -> Tensor:
+    """Causal attention of q [L, H, E], the last L tokens of k, v [S, K, E] -> [L, H, E], on a CPU.
+
+    `mask(n, m)` [n, m] float32 is 0 where the last n of m tokens may look and -inf elsewhere.
+    """
+    return _HalfAttention.apply(q, k, v, scale, mask)

@@ -1,6 +1,7 @@
 """The rotary settings of config.json, in the spellings that transformers 4 and 5 use.
 
-    old   rope_theta, partial_rotary_factor, rope_scaling: null or {"type" or "rope_type": ..., "factor": ...};
+    old   rope_theta, partial_rotary_factor, rope_scaling: null or {"type" or "rope_type": ...,
+          "factor": ...};
           rope_local_base_freq for layers with a window
     new   rope_parameters: the same in one object, or one such object per layer type
 

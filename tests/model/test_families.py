@@ -1,6 +1,7 @@
 """Every family and odd setting against transformers: random tiny checkpoints, written here, loaded by both.
 
-Without transformers only the parsing tests run; tests/model/test_goldens.py holds recorded numbers for that case.
+Without transformers only the parsing tests run; test_goldens.py has recorded numbers for
+that case.
 """
 
 import json

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from model.fused import rms_norm, swiglu
+from model import attention
+from model.fused import half_attention, rms_norm, swiglu
 from model.rotary import Rope, frequencies, rotary_tables, rotate
 from model.transformer import ModelConfig, Norm, Transformer, pair_attention
 
@@ -181,6 +182,59 @@ def test_pair_attention_equals_the_written_out_mask(window, softcap, kv_heads):
     theirs = torch.autograd.grad((expected * weight).sum(), (q, k, v))
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b, atol=1e-12, rtol=0)
+
+
+def test_the_variable_length_kernel_is_asked_for_the_same_thing(monkeypatch):
+    def written_out(q, k, v, ends_q, ends_k, max_q, max_k, *, scale, window_size, enable_gqa):
+        """As flash attention documents it: the last query at the last key, left window without self."""
+        out = []
+        for (a, b), (c, d) in zip(*[zip(e[:-1], e[1:], strict=True) for e in (ends_q, ends_k)], strict=True):
+            assert b - a <= max_q
+            assert d - c <= max_k
+            age = torch.arange(d - c - (b - a), d - c)[:, None] - torch.arange(d - c)
+            seen = (age >= 0) & (age <= (window_size[0] if window_size[0] >= 0 else d))
+            heads = (t.transpose(0, 1)[None] for t in (q[a:b], k[c:d], v[c:d]))
+            mixed = torch.nn.functional.scaled_dot_product_attention(
+                *heads, seen, scale=scale, enable_gqa=enable_gqa
+            )
+            out.append(mixed[0].transpose(0, 1))
+        return torch.cat(out)
+
+    monkeypatch.setattr(attention, "varlen_attn", written_out, raising=False)
+    _, spans = layout(PAIRS)
+    pairs = attention.Pairs(spans, int(spans[:, 1:].sum()))
+    q, k, v = (torch.randn(len(pairs.longest()), heads, 8) for heads in (4, 2, 2))
+    index = pairs.keys(q.device)
+    for window in (0, 3):
+        expected = pair_attention(q, k, v, spans, scale=0.3, window=window)
+        found = attention.one_call(q, k[index], v[index], pairs, 0.3, window)
+        torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("window", [0, 7, 150])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_half_attention_equals_the_kernel_in_double_precision(window, dtype):
+    torch.manual_seed(0)
+    q, k, v = (
+        torch.randn(n, heads, 16).to(dtype).requires_grad_() for n, heads in ((300, 4), (340, 2), (340, 2))
+    )
+    age = torch.arange(40, 340)[:, None] - torch.arange(340)
+    hidden = (age < 0) | (age >= window) if window else age < 0
+    mask = torch.zeros(300, 340).masked_fill(hidden, -math.inf)
+    exact = torch.nn.functional.scaled_dot_product_attention(
+        *(t.double().transpose(0, 1)[None] for t in (q, k, v)), mask.double(), scale=0.4, enable_gqa=True
+    )[0].transpose(0, 1)
+
+    def corner(new: int, total: int) -> torch.Tensor:
+        """The mask of the last `new` of the first `total` tokens; it depends on the distance only."""
+        return mask[total - 40 - new : total - 40, :total]
+
+    found = half_attention(q, k, v, 0.4, corner)
+    weight = torch.randn(found.shape)
+    ours = torch.autograd.grad((found.float() * weight).sum(), (q, k, v))
+    theirs = torch.autograd.grad((exact * weight).sum(), (q, k, v))
+    for a, b in zip((found, *ours), (exact, *theirs), strict=True):  # bfloat16 holds 8 bits: 2^-8 of the size
+        assert (a - b).abs().max() < (0.012 if dtype == torch.bfloat16 else 2e-6) * b.abs().max()
 
 
 # ------------------------------------------------------------------------------------------ the pair layout
