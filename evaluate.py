@@ -13,6 +13,8 @@ and other tools.
 """
 
 import dataclasses
+import json
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -23,7 +25,7 @@ from conf.program import checkpoint_folder, program, samples_folder
 from conf.schema import Config
 from data.evalplus import with_tests
 from data.execution import SandboxConfig, judge, sandbox_report
-from data.jsonl import digest, file_digest, read_jsonl, write_json
+from data.jsonl import digest, file_digest, read_jsonl, write_json, write_provenance
 from data.judging import Answer, judge_answers, prepare
 from data.problems import CACHE, load_problems
 from data.protocols import Protocol, choose_protocol
@@ -33,6 +35,8 @@ from data.statistics import compare, decoding, summarise
 from data.tokenizer import load_tokenizer
 from data.types import Problem
 from sample import sample_completions
+
+CONFIG = ("run", "data", "decode", "sandbox")  # what results depend on
 
 
 def score_file(cfg: Config) -> dict:
@@ -60,7 +64,7 @@ def score_checkpoint(cfg: Config) -> dict:
     folder = samples_folder(cfg)
     start = time.perf_counter()
     sample_completions(cfg)
-    seconds = {"sampling": round(time.perf_counter() - start, 2)}
+    seconds = {"sampling": longest(time.perf_counter() - start, folder / "completions.jsonl")}
     samples, missing = read_samples(folder / "completions.jsonl", problems, allow_missing=cfg.allow_missing)
     checkpoint = checkpoint_folder(cfg, cfg.run.checkpoint)
     protocol = choose_protocol(cfg.protocol, source_of(cfg), has_chat_template(checkpoint))
@@ -104,23 +108,37 @@ def score(
         summary["base"] = summarise([row | {"verdict": row["base"]} for row in rows])
     summary |= {
         "extraction_failed": sum(not row["extracted"] for row in rows),
-        "problems": {
-            "source": source_of(cfg),
-            "split": cfg.run.split,
-            "digest": digest(*map(repr, problems)),
-        },
+        "problems": {"source": source_of(cfg), "split": cfg.run.split, "digest": problems_digest(problems)},
         "protocol": dataclasses.asdict(protocol) | {"digest": protocol.digest},
         "sandbox": dataclasses.asdict(sandbox) | {"report": report},
-        "seconds": facts.get("seconds", {}) | {"judging": round(time.perf_counter() - start, 2)},
+        "seconds": facts.get("seconds", {})
+        | {"judging": longest(time.perf_counter() - start, folder / "results.jsonl")},
     }
     other = results_to_compare(cfg, folder)
     if other is not None:
         summary["difference"] = {"against": str(other)} | compare(read_jsonl(other), rows)
     write_sample_files(folder, answers)
+    write_provenance(
+        folder / "results.jsonl",
+        config={name: OmegaConf.to_container(cfg[name], resolve=True) for name in CONFIG},
+        protocol=protocol.digest,
+        counts=summary["verdicts"] | {"seconds": summary["seconds"]["judging"]},
+    )
     write_json(folder / "summary.json", summary)
     print(score_table(summary))
     print(f"written    {folder}/summary.json, results.jsonl, samples-*.jsonl")
     return summary
+
+
+def longest(seconds: float, path: Path) -> float:
+    """`seconds`, or what the file at `path` took when it was made: finding it again costs nothing."""
+    meta = path.with_name(path.name + ".meta.json")
+    made = json.loads(meta.read_text()).get("counts", {}).get("seconds", 0.0) if meta.exists() else 0.0
+    return round(max(seconds, made), 2)
+
+
+def problems_digest(problems: list[Problem]) -> str:
+    return digest([(p.task_id, p.prompt, p.test, p.entry_point) for p in problems])
 
 
 def write_sample_files(folder: Path, answers: list[Answer]) -> None:
@@ -151,7 +169,11 @@ def results_to_compare(cfg: Config, folder: Path) -> Path | None:
 
 def run(cfg: Config) -> None:
     """Score, and fail when the judge did."""
-    summary = score_file(cfg) if cfg.samples else score_checkpoint(cfg)
+    try:
+        summary = score_file(cfg) if cfg.samples else score_checkpoint(cfg)
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from the verdicts that are there")
+        sys.exit(130)
     left = summary["verdicts"].get("internal_error", 0)
     if left:
         raise ValueError(

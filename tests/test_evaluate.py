@@ -163,7 +163,8 @@ def test_a_checkpoint_is_scored_greedy_and_sampled_and_against_base(config, tmp_
         assert {"mean", "ci_low", "ci_high", "p_value", "fixed", "broken"} <= difference[name].keys()
         assert (difference[name]["mean"], difference[name]["fixed"]) == (0.75, 3)
     assert {path.name for path in (tmp_path / "out" / "dpo-test-sample").iterdir()} == {
-        "completions.jsonl", "results.jsonl", "samples-greedy.jsonl", "samples-sampled.jsonl", "summary.json"
+        "completions.jsonl", "results.jsonl", "results.jsonl.meta.json", "samples-greedy.jsonl",
+        "samples-sampled.jsonl", "summary.json",
     }  # fmt: skip
 
 
