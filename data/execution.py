@@ -232,6 +232,7 @@ def zygote_for(config: SandboxConfig) -> Zygote:
         "scratch_mb": config.scratch_mb,
         "processes": config.processes,
         "memory_mb": config.memory_mb,
+        "seed": config.seed,
     }
     key = (os.getpid(), *map(str, options.values()))
     if key not in ZYGOTES:

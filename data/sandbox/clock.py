@@ -19,10 +19,11 @@ SLEEPING = frozenset("SDTtZX")
 class Clock:
     """Time of one process since its start; `expired` says which limit is over."""
 
-    def __init__(self, pid: int, seconds: float, proc: str = "/proc") -> None:
+    def __init__(self, pid: int, seconds: float, proc: str) -> None:
         self.pid, self.seconds = pid, seconds
         self.cpu_clock = (~pid << 3) | 2  # Linux: the CPU-time clock of another process
-        self.proc = f"{proc}/{pid}"
+        self.proc = proc  # where the kernel shows this process
+        self.before = 0.0  # CPU time used before the program came
         self.started = time.monotonic()
         self.idle = 0.0
         self.base = 0.0  # CPU and idle time before the limit of the current call
@@ -32,9 +33,15 @@ class Clock:
         self.demoted = False
         self.wait = 0.002
 
+    def start(self) -> None:
+        """From here on the time is the program's."""
+        self.before += self.cpu()
+        self.started, self.idle = time.monotonic(), 0.0
+        self.begin_wait()
+
     def cpu(self) -> float:
         try:
-            return time.clock_gettime(self.cpu_clock)
+            return time.clock_gettime(self.cpu_clock) - self.before
         except OSError:
             return self.sampled_cpu
 

@@ -22,8 +22,10 @@ class Isolation:
         self.scratch = os.path.join(folder, "scratch")
         self.active: dict[str, str] = {"split": ""}
         self.missing: dict[str, str] = {}
-        self.own_pids = False  # the worker is the first process of a pid namespace
+        self.own_pids = False  # the nursery is the first process of a pid namespace
         self.own_root = False  # it has a read-only root and a sized scratch folder
+        self.entered: list[str] = []  # namespaces
+        self.refused: dict[str, str] = {}
         self.processes: int | None = None
         self.ruleset: Ruleset | None = None
         self.filter: seccomp.Filter | None = None
@@ -47,21 +49,28 @@ class Isolation:
                 self.missing[layer] = f"{name}, {error.strerror or error}"
 
     def leave_host(self) -> None:
-        """In the watchdog, before it forks the worker: new namespaces, a control group."""
+        """In the watchdog, before it forks: a control group, all namespaces but that of processes."""
         self.attempt("cgroup", lambda: cgroup.enter(self.options["memory_mb"], self.options["processes"]))
-        self.attempt("namespaces", self.enter_namespaces)
+        if self.wants("namespaces"):
+            self.entered, self.refused = namespaces.enter()
+            if "user" in self.entered:
+                self.processes = self.options["processes"] + MINE
 
-    def enter_namespaces(self) -> str:
-        entered, failed = namespaces.enter()
-        self.own_pids = "pid" in entered
-        self.entered = entered
-        if "user" in entered:
-            self.processes = self.options["processes"] + MINE
-        if failed:
-            self.missing["namespaces"] = ", ".join(f"{name}: {why}" for name, why in failed.items())
-        if not entered:
-            raise OSError(errno.EPERM, "none can be entered")
-        return ",".join(entered)
+    def leave_processes(self) -> None:
+        """In the watchdog, after it has forked the judge: the next child is the first of a pid namespace."""
+        if "namespaces" in self.missing:
+            return
+        try:
+            kernel.unshare(namespaces.NEW_PROCESSES)
+            self.own_pids = True
+            self.entered.append("pid")
+        except OSError as error:
+            self.refused["pid"] = error.strerror
+        if self.entered:
+            self.active["namespaces"] = ",".join(self.entered)
+        if self.refused:
+            reasons = ", ".join(f"{name}: {why}" for name, why in self.refused.items())
+            self.missing["namespaces"] = reasons
 
     def prepare(self) -> None:
         """In the worker: everything a program's process then needs only to switch on."""
@@ -104,24 +113,41 @@ class Isolation:
                 self.active.pop(layer, None)
                 self.missing[layer] = reason
 
+    def report(self) -> dict:
+        """What the judge and the host must know."""
+        return {
+            "active": self.active,
+            "missing": self.missing,
+            "own_pids": self.own_pids,
+            "own_root": self.own_root,
+        }
+
     def enter_judge(self) -> None:
-        """The judge needs no power over anything but its own child."""
-        kernel.die_with_parent()
-        if "capabilities" in self.active:
+        """The judge needs no power over anything."""
+        if kernel.LINUX:
+            capabilities.no_new_privileges()
             capabilities.drop_all()
         kernel.hide_memory()
 
-    def enter_program(self, channel: int, output: int, job: dict) -> int:
-        """Give up everything; returns the descriptor of the channel to the judge."""
-        kernel.die_with_parent()
-        os.setsid()
+    def settle(self, output: int) -> None:
+        """In the nursery, once: what all programs' processes inherit as it is."""
+        limits.connect_streams(output)
         os.umask(0o077)
-        if self.ruleset is not None:  # before its descriptor is closed with all others
-            self.ruleset.restrict()
-        channel = limits.keep_only(channel, output)
         os.chdir(self.scratch)
         os.environ["HOME"] = os.environ["TMPDIR"] = "/tmp" if self.own_root else self.scratch
-        limits.limit_program(job["seconds"], job["memory_mb"], job["output_mb"], job["files"], self.processes)
+
+    def enter_program(self, channel: int) -> int:
+        """Give up everything that does not depend on the program; returns the channel's new descriptor."""
+        kernel.die_with_parent()
+        os.setsid()
+        if kernel.LINUX:
+            capabilities.drop_all()
+        if self.ruleset is not None:  # before its descriptor is closed with all others
+            self.ruleset.restrict()
+        return limits.keep_only(channel)
+
+    def limit_program(self, seconds: float, memory_mb: int, output_mb: int, files: int) -> None:
+        """The limits of the program that has come, and the filter: the last thing before its first line."""
+        limits.limit_program(seconds, memory_mb, output_mb, files, self.processes)
         if self.filter is not None:
             self.filter.load()
-        return channel

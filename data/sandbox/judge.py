@@ -1,35 +1,38 @@
 """The trusted side of one program: runs the tests, asks the program's process for answers, gives the verdict.
 
-One process per program, forked by the worker. It reads the program from the host, forks the program's
-process, and only then reads the tests. A verdict comes only from what happened here: `passed` means that
-the test code ran to its end in this process while the program's process was alive and within its limits.
+It is no ancestor of the program's process, which the nursery forked. A verdict comes only from what
+happened here: `passed` means that the test code ran to its end in this process while the program's process
+was alive and within its limits.
 """
 
+import array
 import builtins
 import contextlib
 import errno
+import gc
 import importlib
 import io
 import marshal
 import os
+import random
 import resource
 import select
 import signal
 import socket
 import struct
 import sys
-import tempfile
+import threading
 import time
 import traceback
 import types
 from collections.abc import Callable
 
-from data.sandbox import kernel, wire
+from data.sandbox import wire
 from data.sandbox.clock import Clock
 from data.sandbox.codec import MAX_BYTES, CodecError, Decoder, numpy
 from data.sandbox.isolation import Isolation
+from data.sandbox.nursery import CREDENTIALS, END, ENDING, HAS_EXITED, PID
 from data.sandbox.peer import Peer, Stopped, step
-from data.sandbox.program import REFUSED, run_program, seed_random
 from data.sandbox.testrun import run_definitions
 
 LENGTH = struct.Struct("<I")
@@ -37,6 +40,7 @@ TEST_FILE = "<test>"
 MAX_FRAME = MAX_BYTES + (1 << 20)
 ALIASES = {"np": "numpy"}  # names a test may use without an import, besides the modules' own
 JUDGE_MEMORY_FACTOR = 2
+JUDGE_RECURSION = 20_000
 
 
 class Outcome(Exception):
@@ -47,55 +51,68 @@ class Outcome(Exception):
         self.verdict, self.kind, self.detail = verdict, kind, detail
 
 
-def judge_one(control: socket.socket, isolation: Isolation) -> None:
-    """One program from its arrival to its verdict on `control`."""
-    started = time.monotonic()
+def run_judge(control: socket.socket, nursery: socket.socket, output: int, isolation: Isolation) -> None:
+    """Judge what the host sends until it hangs up, or until the tests have left this process unlike it
+    was."""
+    if hasattr(socket, "SO_PASSCRED"):
+        nursery.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    report, _ = wire.read_message(nursery)
     isolation.enter_judge()
-    job, _ = wire.read_message(control)
-    ours, theirs = socket.socketpair()
-    output = open_output()
-    pid = os.fork()
-    if pid == 0:
-        ours.close()
-        control.close()
-        run_program(theirs, output, job, isolation)
-    theirs.close()
-    session = Session(ours, pid, output, job)
-    outcome = Outcome("internal_error", "", "")
+    wire.send_message(control, {"ready": report})
+    gc.enable()
+    before = state_of_process()
+    while True:
+        message, attachments = wire.read_message(control)
+        result = judge_one(message["job"], message["tests"], attachments, nursery, output, report)
+        clean = state_of_process() == before and not result.pop("strained")
+        wire.send_message(control, {"result": result, "leaving": not clean})
+        if not clean:
+            return
+
+
+def state_of_process() -> tuple:
+    """What tests could change for the tests after them: builtins, threads, the recursion limit."""
+    return {name: id(value) for name, value in vars(builtins).items()}, threading.active_count()
+
+
+def judge_one(
+    job: dict, tests: dict, attachments: list, nursery: socket.socket, output: int, report: dict
+) -> dict:
+    """One program from its arrival to its result."""
+    started = time.monotonic()
+    limit_judge(job)
+    os.ftruncate(output, 0)
+    os.lseek(output, 0, os.SEEK_SET)
+    session = Session(nursery, output, job, report)
     try:
-        tests, attachments = wire.read_message(control)  # from here on this process knows the tests
-        limit_judge(job)
         outcome = Trial(session, tests, attachments).outcome()
     except Exception as error:
+        session.strained = True
         outcome = Outcome("internal_error", type(error).__name__, short_traceback(error))
     finally:
-        report = session.close()
-    report |= {
-        "verdict": outcome.verdict,
-        "kind": printable(outcome.kind, 80),
-        "detail": printable(outcome.detail, 300),
-        "wall": round(time.monotonic() - started, 6),
-    }
-    wire.send_message(control, {"result": report | session.counts})
-
-
-def open_output() -> int:
-    """A file in memory for what the program prints: capped by RLIMIT_FSIZE, read only by us, nobody waits
-    for it."""
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("output")
-    descriptor, path = tempfile.mkstemp()
-    os.unlink(path)
-    return descriptor
+        use = session.close()
+    return (
+        use
+        | session.counts
+        | {
+            "verdict": outcome.verdict,
+            "kind": printable(outcome.kind, 80),
+            "detail": printable(outcome.detail, 300),
+            "strained": session.strained,
+            "wall": round(time.monotonic() - started, 6),
+        }
+    )
 
 
 def limit_judge(job: dict) -> None:
     """The tests may not run for ever either, whatever the program's answers make them do."""
-    seconds = int(job["judge_seconds"]) + 1
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    sys.setrecursionlimit(JUDGE_RECURSION)
+    use = resource.getrusage(resource.RUSAGE_SELF)
+    seconds = int(use.ru_utime + use.ru_stime + job["judge_seconds"]) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.getrlimit(resource.RLIMIT_CPU)[1]))
     with contextlib.suppress(OSError, ValueError):
         size = JUDGE_MEMORY_FACTOR * job["memory_mb"] << 20
-        resource.setrlimit(resource.RLIMIT_AS, (size, size))
+        resource.setrlimit(resource.RLIMIT_AS, (size, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 
 def printable(text: str, length: int) -> str:
@@ -111,18 +128,21 @@ def short_traceback(error: BaseException) -> str:
 class Session:
     """The program's process as the judge sees it: a channel, a clock, an end."""
 
-    def __init__(self, channel: socket.socket, pid: int, output: int, job: dict) -> None:
-        self.channel, self.pid, self.output, self.job = channel, pid, output, job
-        channel.setblocking(False)
-        self.clock = Clock(pid, job["seconds"])
+    def __init__(self, nursery: socket.socket, output: int, job: dict, report: dict) -> None:
+        self.nursery, self.output, self.job = nursery, output, job
+        self.channel, self.pid, inner = receive_process(nursery)
+        self.channel.setblocking(False)
+        self.clock = Clock(self.pid, job["seconds"], f"/proc/{inner if report['own_root'] else self.pid}")
         self.poll = select.poll()
-        self.poll.register(channel, select.POLLIN)
-        self.pidfd = open_pidfd(pid)
+        self.poll.register(self.channel, select.POLLIN)
+        self.pidfd = open_pidfd(self.pid)
         if self.pidfd is not None:
             self.poll.register(self.pidfd, select.POLLIN)
+            self.exit_poll = select.poll()
+            self.exit_poll.register(self.pidfd, select.POLLIN)
+        self.strained = False  # this process ran out of memory or failed, and should not go on
         self.failure: Outcome | None = None  # why the program is over, once it is
-        self.status: tuple | None = None  # (wait status, resource use)
-        self.answered = False  # the program's process got as far as its first answer
+        self.ending: tuple | None = None  # nursery.ENDING, once the process is gone
         self.counts = {"tests_passed": 0, "tests_total": 0}
         self.peer = Peer(self.send, self.receive, operate_on_tests)
         self.peer.objects.append(None)
@@ -136,14 +156,13 @@ class Session:
         if self.failure:
             raise Stopped
         try:
-            answer = Peer.request(self.peer, operation, number, *operands)
-            self.answered = True
-            return answer
+            return Peer.request(self.peer, operation, number, *operands)
         except CodecError as error:
             self.fail(Outcome("runtime_error", "ProtocolError", str(error)))
         except MemoryError as error:
             if any(error is raised for raised in self.peer.raised):
                 raise
+            self.strained = True
             self.fail(Outcome("out_of_memory", "MemoryError", "an answer too large for the judge"))
 
     def fail(self, outcome: Outcome) -> None:
@@ -202,60 +221,72 @@ class Session:
                 self.fail(Outcome("timeout", "", reason))
 
     def has_exited(self) -> bool:
-        pid, status, use = os.wait4(self.pid, os.WNOHANG)
-        if pid:
-            self.status = (status, use)
-        return bool(pid)
+        if self.pidfd is not None:
+            return bool(self.exit_poll.poll(0))
+        self.nursery.sendall(HAS_EXITED)
+        return wire.read_exactly(self.nursery, 1) == b"\1"
 
     def died(self) -> None:
         """The program's process has ended or closed the channel, and the tests had not."""
         end = time.monotonic() + 0.2
-        while self.status is None and not self.has_exited():
+        while not self.has_exited():
             if time.monotonic() > end:
                 self.fail(Outcome("runtime_error", "ProtocolError", "the program closed its channel"))
             time.sleep(0.001)
-        status, use = self.status
+        status, _, _, rss, _ = self.end()
         if os.WIFEXITED(status):
-            code = os.WEXITSTATUS(status)
-            if code == REFUSED and not self.answered:
-                self.fail(Outcome("internal_error", "", f"could not isolate: {self.output_text()}"))
-            self.fail(
-                Outcome(
-                    "runtime_error", "EarlyExit", f"the process ended (exit code {code}) before the tests"
-                )
-            )
+            text = f"the process ended (exit code {os.WEXITSTATUS(status)}) before the tests"
+            self.fail(Outcome("runtime_error", "EarlyExit", text))
         number = os.WTERMSIG(status)
         if number == signal.SIGXCPU:
             self.fail(Outcome("timeout", "", "CPU limit of the kernel"))
-        near = 0.9 * (self.job["memory_mb"] << 20)
-        if number == signal.SIGKILL and rss_bytes(use) > near:
+        if number == signal.SIGKILL and rss > 0.9 * (self.job["memory_mb"] << 20):
             self.fail(Outcome("out_of_memory", "", "killed near the memory limit"))
-        with contextlib.suppress(ValueError):
-            self.fail(Outcome("killed", signal.Signals(number).name, f"died by signal {number}"))
-        self.fail(Outcome("killed", f"signal {number}", ""))
+        names = {one.value: one.name for one in signal.Signals}
+        self.fail(Outcome("killed", names.get(number, "signal"), f"died by signal {number}"))
 
-    def output_text(self) -> str:
-        return os.pread(self.output, 500, 0).decode("utf-8", "replace")
+    def end(self) -> tuple:
+        """Have the nursery kill and account for the process and all it started."""
+        if self.ending is None:
+            self.nursery.sendall(END)
+            self.ending = ENDING.unpack(wire.read_exactly(self.nursery, ENDING.size))
+        return self.ending
 
     def output_is_full(self) -> bool:
         return os.fstat(self.output).st_size >= self.job["output_mb"] << 20
 
     def close(self) -> dict:
-        """Kill the program's process and its group, and account for it."""
+        """End the program's process; what it used."""
         cpu = self.clock.cpu()
-        if self.status is None:
-            for kill in (os.killpg, os.kill):
-                with contextlib.suppress(OSError):
-                    kill(self.pid, signal.SIGKILL)
-            _, status, use = os.wait4(self.pid, 0)
-            self.status = (status, use)
-        use = self.status[1]
-        cpu = max(cpu, use.ru_utime + use.ru_stime)
-        return {"cpu": round(cpu, 6), "max_rss": rss_bytes(use), "mode": self.job["mode"]}
+        _, user, system, rss, clean = self.end()
+        self.channel.close()
+        if self.pidfd is not None:
+            os.close(self.pidfd)
+        if not clean:
+            raise RuntimeError("processes of a program survived; this worker must end")
+        return {
+            "cpu": round(max(cpu, user + system - self.clock.before), 6),
+            "max_rss": rss,
+            "mode": self.job["mode"],
+        }
 
 
-def rss_bytes(use: resource.struct_rusage) -> int:
-    return use.ru_maxrss * (1024 if kernel.LINUX else 1)
+def receive_process(nursery: socket.socket) -> tuple[socket.socket, int, int]:
+    """(channel, pid as this process sees it, pid as the nursery sees it) of the next program's process."""
+    space = socket.CMSG_SPACE(4) + socket.CMSG_SPACE(CREDENTIALS.size)
+    data, ancillary, _, _ = nursery.recvmsg(PID.size, space)
+    if not data:
+        raise wire.Closed
+    (inner,) = PID.unpack(data)
+    outer, channel = inner, None
+    for _, kind, content in ancillary:
+        if kind == socket.SCM_RIGHTS:
+            channel = socket.socket(fileno=array.array("i", content[:4])[0])
+        elif kind == getattr(socket, "SCM_CREDENTIALS", None):
+            outer = CREDENTIALS.unpack(content[: CREDENTIALS.size])[0]
+    if channel is None:
+        raise wire.Closed
+    return channel, outer, inner
 
 
 def open_pidfd(pid: int) -> int | None:
@@ -344,7 +375,9 @@ class Trial:
         self.data = Decoder(bytes(data), lambda decoder: None).decode() if len(data) else None
         self.context: dict | None = None
         if session.job["seed"] >= 0:
-            seed_random(session.job["seed"])
+            random.seed(session.job["seed"])
+            if "numpy.random" in sys.modules:
+                sys.modules["numpy.random"].seed(session.job["seed"])
 
     def outcome(self) -> Outcome:
         """Compile, execute, test. The program's failure, if there is one, outranks whatever the tests made
@@ -362,6 +395,10 @@ class Trial:
 
     def stages(self) -> Outcome:
         session = self.session
+        job = session.job
+        limits = {name: job[name] for name in ("seconds", "memory_mb", "output_mb", "files")}
+        session.request("begin", job["program"], job["seed"], limits)
+        session.clock.start()
         try:
             session.request("compile")
         except Exception as error:
@@ -435,6 +472,7 @@ class Trial:
         if any(error is raised for raised in self.session.peer.raised):
             return program_error(error)
         if isinstance(error, MemoryError):
+            self.session.strained = True
             return Outcome("out_of_memory", "MemoryError", "in the tests")
         kind = type(error).__name__
         try:

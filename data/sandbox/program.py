@@ -6,7 +6,6 @@ ancestor.
 """
 
 import asyncio
-import contextlib
 import gc
 import os
 import random
@@ -16,57 +15,64 @@ import struct
 import sys
 import types
 
-from data.sandbox.codec import numpy
+from data.sandbox.codec import Encoder
 from data.sandbox.inline import Inline
 from data.sandbox.isolation import Isolation
 from data.sandbox.peer import OPERATIONS, Peer
 
+WARM_UP_ROUNDS = 16
 MODULE = "solution"  # not "__main__": main guards do not fire, as in the reference harness
 LENGTH = struct.Struct("<I")
 
 
-def run_program(channel: socket.socket, output: int, job: dict, isolation: Isolation) -> None:
+def run_program(channel: socket.socket, isolation: Isolation) -> None:
     """Isolate this process, then serve requests until it is killed. Never returns."""
-    try:
-        number = isolation.enter_program(channel.detach(), output, job)
-    except BaseException as error:  # ours, not the program's: the judge reports it as an internal error
-        refuse(error, output)
-    clean_interpreter(job["seed"])
-    Server(number, job["program"]).serve_forever()
-
-
-def refuse(error: BaseException, output: int) -> None:
-    with contextlib.suppress(OSError):
-        os.write(output, f"{type(error).__name__}: {error}".encode("utf-8", "replace")[:500])
-    os._exit(REFUSED)
-
-
-REFUSED = 113
+    number = isolation.enter_program(channel.detach())
+    gc.enable()
+    Server(number, isolation).serve_forever()
 
 
 def clean_interpreter(seed: int) -> None:
-    """Take away what is ours and no program expects: modules, `__main__`, the frozen random state."""
+    """In the nursery, once: take away what is ours and no program expects, modules and `__main__`."""
     for name in [name for name in sys.modules if name == "data" or name.startswith("data.")]:
         del sys.modules[name]
     sys.modules["__main__"] = types.ModuleType("__main__")
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.stdout.reconfigure(errors="backslashreplace")
-    if seed >= 0:
-        seed_random(seed)
-    gc.enable()
-
-
-def seed_random(seed: int) -> None:
-    random.seed(seed)
-    if numpy is not None and "numpy.random" in sys.modules:
+    if seed >= 0 and "numpy.random" in sys.modules:
         sys.modules["numpy.random"].seed(seed)
+    gc.collect()
+    gc.freeze()
+
+
+def warm_up(isolation: Isolation) -> None:
+    """Run in the nursery what every program's process will run, without a program: the interpreter then has
+    adapted its code once, and not again in each process, where every page it writes has to be copied."""
+    server = Server(-1, isolation)
+    server.peer.send = len
+    server.module.f = warm_up_target
+    for _ in range(WARM_UP_ROUNDS):
+        for operation, number, operands in (
+            (b"lookup", 0, ("f",)),
+            (b"call", 1, ((1, [2.5, "x"], None), {})),
+        ):
+            encoder = Encoder(server.peer.refer, track=True)
+            encoder.encode(operands)
+            header = b"C" + bytes([len(operation)]) + operation + LENGTH.pack(number)
+            server.peer.serve(header + encoder.bytes())
+        exec(compile("def f(x):\n    return [x]\n", "<program>", "exec", dont_inherit=True), {})
+
+
+def warm_up_target(*values: object) -> list:
+    return [*values]
 
 
 class Server:
     """Reads requests and does what they say with the program's objects. Object 0 is the program's module."""
 
-    def __init__(self, channel: int, source: str) -> None:
-        self.channel, self.source = channel, source
+    def __init__(self, channel: int, isolation: Isolation) -> None:
+        self.channel, self.isolation = channel, isolation
+        self.source = ""
         self.module = types.ModuleType(MODULE)
         del self.module.__dict__["__doc__"]
         sys.modules[MODULE] = self.module
@@ -107,6 +113,12 @@ class Server:
             if operation == "run":
                 return asyncio.run(value)
             return OPERATIONS[operation](value, *operands)
+        if operation == "begin":
+            self.source, seed, limits = operands
+            self.isolation.limit_program(**limits)
+            if seed >= 0:  # NumPy's generator was seeded in the nursery; Python's is reseeded by fork
+                random.seed(seed)
+            return None
         if operation == "compile":
             self.code = compile(self.source, "<program>", "exec", dont_inherit=True)
             return None

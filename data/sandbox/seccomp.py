@@ -108,79 +108,38 @@ class Program(ctypes.Structure):
     _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.POINTER(Instruction))]
 
 
+OWN_PID = -1  # stands for the caller's process id until `load` fills it in
+Line = tuple[int, ...]  # (code, value, instructions to skip when true, when false)
+TO_ALLOW: Line = (RETURN, ALLOW)
+TO_DENY: Line = (RETURN, ERRNO | errno.EPERM)
+LEAF = 10  # numbers compared one after the other at the end of the search
+
+
 class Filter:
-    """The filter as instructions; the places that name the caller's process id are filled in by `load`."""
+    """The filter as instructions: a search tree over call numbers, because the kernel, to know which calls
+    need no check, walks the filter once for every number when it is loaded."""
 
     def __init__(self, own_root: bool, machine: str = kernel.MACHINE) -> None:
         if machine not in ARCHITECTURE:
             raise OSError(errno.ENOSYS, f"no system-call table for {machine}")
-        self.column = 0 if machine == "x86_64" else 1
-        self.code: list[list[int]] = []
-        self.own_pid_at: list[int] = []
-        denied = DENIED if own_root else DENIED | MODES_AND_TIMES
-        self.emit(LOAD, ARCHITECTURE_AT)
-        self.emit(JUMP_EQUAL, ARCHITECTURE[machine], 1, 0)
-        self.emit(RETURN, KILL)
-        self.emit(LOAD, NUMBER_AT)
-        if machine == "x86_64":
-            self.emit(JUMP_GREATER_EQUAL, X32_BIT, 0, 1)
-            self.emit(RETURN, KILL)
-        self.emit(JUMP_GREATER_EQUAL, LAST_KNOWN + 1, 0, 1)
-        self.emit(RETURN, ERRNO | errno.ENOSYS)
-        self.special_rules()
-        numbers = [pair[self.column] for pair in denied.values() if pair[self.column] is not None]
-        for index, number in enumerate(numbers):
-            self.emit(JUMP_EQUAL, number, len(numbers) - index, 0)
-        self.emit(RETURN, ALLOW)
-        self.emit(RETURN, ERRNO | errno.EPERM)
+        column = 0 if machine == "x86_64" else 1
+        rules = {number: body for pair, body in all_rules(own_root) if (number := pair[column]) is not None}
+        code = [
+            (LOAD, ARCHITECTURE_AT),
+            (JUMP_EQUAL, ARCHITECTURE[machine], 1, 0),
+            (RETURN, KILL),
+            (LOAD, NUMBER_AT),
+            (JUMP_GREATER_EQUAL, X32_BIT, 0, 1),
+            (RETURN, KILL),
+            (JUMP_GREATER_EQUAL, LAST_KNOWN + 1, 0, 1),
+            (RETURN, ERRNO | errno.ENOSYS),
+            *search(sorted(rules.items())),
+        ]
+        padded = [(*line, 0, 0)[:4] for line in code]
+        self.code = [(operation, yes, no, value) for operation, value, yes, no in padded]
+        self.own_pid_at = [index for index, line in enumerate(self.code) if line[3] == OWN_PID]
         self.array = (Instruction * len(self.code))(*(Instruction(*line) for line in self.code))
         self.program = Program(len(self.code), self.array)
-
-    def emit(self, code: int, value: int, if_true: int = 0, if_false: int = 0) -> None:
-        self.code.append([code, if_true, if_false, value])
-
-    def rule(self, pair: tuple[int, int], *body: tuple[int, ...]) -> None:
-        """When the call is this one: the body, which must return. The accumulator holds the number again
-        after."""
-        self.emit(JUMP_EQUAL, pair[self.column], 0, len(body))
-        for line in body:
-            self.emit(*line)
-
-    def special_rules(self) -> None:
-        deny, allow = (RETURN, ERRNO | errno.EPERM), (RETURN, ALLOW)
-        self.rule(CLONE3, (RETURN, ERRNO | errno.ENOSYS))  # its flags are in memory; the C library falls back
-        self.rule(CLONE, load_argument(0), (JUMP_ANY_BIT, CLONE_THREAD, 0, 1), allow, deny)
-        for pair in TO_ITSELF.values():
-            self.own_pid_at.append(len(self.code) + 2)
-            self.rule(pair, load_argument(0), (JUMP_EQUAL, 0, 0, 1), allow, deny)
-        for pair in TO_ITSELF_OR_ZERO.values():
-            self.own_pid_at.append(len(self.code) + 3)
-            body = (JUMP_EQUAL, 0, 1, 0), (JUMP_EQUAL, 0, 0, 1), allow, deny
-            self.rule(pair, load_argument(0), *body)
-        self.own_pid_at.append(len(self.code) + 5)
-        self.rule(
-            SETPRIORITY, load_argument(0), (JUMP_EQUAL, 0, 0, 4), load_argument(1),
-            (JUMP_EQUAL, 0, 1, 0), (JUMP_EQUAL, 0, 0, 1), allow, deny,
-        )  # fmt: skip
-        # a datagram pair could send to any local address; a stream pair reaches only its other end
-        self.rule(SOCKETPAIR, load_argument(1), (AND, 0xF), (JUMP_EQUAL, 1, 0, 1), allow, deny)
-        self.rule(
-            SENDTO,
-            load_argument(4),
-            (JUMP_EQUAL, 0, 0, 3),
-            load_argument(4, 4),
-            (JUMP_EQUAL, 0, 0, 1),
-            allow,
-            deny,
-        )
-        for pair, values in ((FCNTL, SET_OWNER), (IOCTL, DENIED_IOCTLS)):
-            self.refuse_values(pair, 1, values)
-        self.refuse_values(PRCTL, 0, DENIED_PRCTLS)
-
-    def refuse_values(self, pair: tuple[int, int], argument: int, values: tuple[int, ...]) -> None:
-        deny, allow = (RETURN, ERRNO | errno.EPERM), (RETURN, ALLOW)
-        tests = [(JUMP_EQUAL, value, len(values) - index, 0) for index, value in enumerate(values)]
-        self.rule(pair, load_argument(argument), *tests, allow, deny)
 
     def load(self) -> None:
         """Bind this process, for good. Needs no privilege after PR_SET_NO_NEW_PRIVS."""
@@ -190,6 +149,48 @@ class Filter:
         kernel.syscall(kernel.SYS_SECCOMP, SET_MODE_FILTER, FLAG_SPEC_ALLOW, ctypes.byref(self.program))
 
 
-def load_argument(index: int, half: int = 0) -> tuple[int, int]:
+def search(rules: list[tuple[int, list[Line]]]) -> list[Line]:
+    """Code that finds the call's number among `rules`, sorted, and runs its body; any other number is
+    allowed."""
+    if len(rules) == 1 and rules[0][1] != [TO_DENY]:
+        number, body = rules[0]
+        return [(JUMP_EQUAL, number, 0, len(body)), *body, TO_ALLOW]
+    if len(rules) <= LEAF and all(body == [TO_DENY] for _, body in rules):
+        tests = [(JUMP_EQUAL, number, len(rules) - index, 0) for index, (number, _) in enumerate(rules)]
+        return [*tests, TO_ALLOW, TO_DENY]
+    middle = len(rules) // 2
+    below, above = search(rules[:middle]), search(rules[middle:])
+    return [(JUMP_GREATER_EQUAL, rules[middle][0], len(below), 0), *below, *above]
+
+
+def all_rules(own_root: bool) -> list[tuple[tuple[int | None, int | None], list[Line]]]:
+    """(numbers of a call, what happens to it) for every call that is not simply allowed."""
+    itself = [load_argument(0), (JUMP_EQUAL, OWN_PID, 0, 1), TO_ALLOW, TO_DENY]
+    or_zero = [load_argument(0), (JUMP_EQUAL, 0, 1, 0), (JUMP_EQUAL, OWN_PID, 0, 1), TO_ALLOW, TO_DENY]
+    is_zero = [load_argument(0), (JUMP_EQUAL, 0, 0, 1), TO_ALLOW, TO_DENY]
+    denied = DENIED if own_root else DENIED | MODES_AND_TIMES
+    return [
+        *((pair, [TO_DENY]) for pair in denied.values()),
+        *((pair, itself) for pair in TO_ITSELF.values()),
+        *((pair, or_zero) for pair in TO_ITSELF_OR_ZERO.values()),
+        (CLONE3, [(RETURN, ERRNO | errno.ENOSYS)]),  # its flags are in memory; the C library falls back
+        (CLONE, [load_argument(0), (JUMP_ANY_BIT, CLONE_THREAD, 0, 1), TO_ALLOW, TO_DENY]),
+        (SETPRIORITY, [load_argument(0), (JUMP_EQUAL, 0, 1, 0), TO_DENY, load_argument(1), *or_zero[1:]]),
+        # a datagram pair could send to any local address; a stream pair reaches only its other end
+        (SOCKETPAIR, [load_argument(1), (AND, 0xF), (JUMP_EQUAL, 1, 0, 1), TO_ALLOW, TO_DENY]),
+        (SENDTO, [load_argument(4), (JUMP_EQUAL, 0, 0, 3), load_argument(4, 4), *is_zero[1:]]),
+        (FCNTL, refuse_values(1, SET_OWNER)),
+        (IOCTL, refuse_values(1, DENIED_IOCTLS)),
+        (PRCTL, refuse_values(0, DENIED_PRCTLS)),
+    ]  # fmt: skip
+
+
+def refuse_values(argument: int, values: tuple[int, ...]) -> list[Line]:
+    """Deny a call by the value of one argument."""
+    tests = [(JUMP_EQUAL, value, len(values) - index, 0) for index, value in enumerate(values)]
+    return [load_argument(argument), *tests, TO_ALLOW, TO_DENY]
+
+
+def load_argument(index: int, half: int = 0) -> Line:
     """Load the low 32 bits of an argument (half 4: the high ones, on these little-endian machines)."""
     return LOAD, ARGUMENTS_AT + 8 * index + half

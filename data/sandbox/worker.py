@@ -1,7 +1,12 @@
-"""One worker: a watchdog and, below it, a single-threaded process that forks a judge for each program.
+"""One worker, three processes: a watchdog, a judge and a nursery; below the nursery one program's process
+at a time.
 
-The worker never reads a job: a program it had read would stay in the memory of every later program's process.
-It waits until something arrives, forks a judge which reads it, and cleans up when the judge has gone.
+    host ── zygote ── watchdog ─┬─ judge       holds the tests, asks, gives verdicts
+                                └─ nursery ─── program's process, a new one for each program
+
+The judge is no ancestor of a program's process, so nothing it has read is in a program's memory. The
+nursery reads nothing at all. Where pid namespaces exist, the nursery is the first process of one, and the
+judge is outside it.
 """
 
 import contextlib
@@ -13,92 +18,92 @@ import traceback
 
 from data.sandbox import kernel, wire
 from data.sandbox.isolation import Isolation
-from data.sandbox.judge import judge_one
-from data.sandbox.namespaces import renew_scratch
+from data.sandbox.judge import run_judge
+from data.sandbox.nursery import run_nursery
 from data.sandbox.reap import kill_all
-from data.sandbox.scratch import remove_tree
 
 
 def run_worker(control: socket.socket, options: dict) -> None:
-    """The watchdog. Ends, and takes everything below with it, when the host closes `control` or the worker
-    dies."""
+    """The watchdog. Ends, and takes everything below with it, when the host hangs up or a child dies."""
     kernel.die_with_parent()
     if kernel.LINUX:
         kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
     isolation = Isolation(options["folder"], options)
+    upper, lower = socket.socketpair()
+    output = open_output(options["folder"])
+    status = -1
     try:
         isolation.leave_host()
-        pid = os.fork()
-    except BaseException:
-        wire.send_message(control, {"broken": traceback.format_exc()[-1000:]})
-        os._exit(1)
-    if pid == 0:
-        try:
-            serve(control, isolation)
-        except BaseException:
+        judge = start(control, (lower,), run_judge, control, upper, output, isolation)
+        isolation.leave_processes()
+        nursery = start(control, (control, upper), run_nursery, lower, output, isolation)
+        upper.close()
+        lower.close()
+        watch(control, [judge, nursery])
+        status = ending(judge)
+        for pid in (nursery, judge):
             with contextlib.suppress(OSError):
-                wire.send_message(control, {"broken": traceback.format_exc()[-1000:]})
-        os._exit(0)
-    watch(control, pid)
-    with contextlib.suppress(OSError):
-        os.kill(pid, signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
+    except BaseException:
+        tell(control, {"broken": traceback.format_exc()[-1000:]})
     kill_all(False)
+    tell(control, {"lost": status})
     os._exit(0)
 
 
-def watch(control: socket.socket, pid: int) -> None:
-    """Wait for the host to hang up or the worker to end."""
+def start(control: socket.socket, unneeded: tuple, run: object, *arguments: object) -> int:
+    """Fork a process that runs `run(*arguments)` and never returns. Gives its pid."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            kernel.die_with_parent()
+            for one in unneeded:
+                one.close()
+            run(*arguments)
+            status = 0
+        except wire.Closed:
+            status = 0
+        except BaseException:
+            tell(control, {"broken": traceback.format_exc()[-1000:]})
+        os._exit(status)
+    return pid
+
+
+def tell(control: socket.socket, message: dict) -> None:
+    with contextlib.suppress(OSError):
+        wire.send_message(control, message)
+
+
+def open_output(folder: str) -> int:
+    """Where programs print: a file in memory, capped by RLIMIT_FSIZE, so nobody has to read it as they
+    write."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("output")
+    path = os.path.join(folder, "output")
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    os.unlink(path)
+    return descriptor
+
+
+def watch(control: socket.socket, children: list[int]) -> None:
+    """Wait for the host to hang up or a child to end."""
     poll = select.poll()
     poll.register(control, 0)  # hang-up is reported whatever is asked for
     try:
-        poll.register(os.pidfd_open(pid), select.POLLIN)
+        for pid in children:
+            poll.register(os.pidfd_open(pid), select.POLLIN)
         poll.poll()
     except (AttributeError, OSError):
-        while not poll.poll(200):
-            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-                return
+        while not poll.poll(200) and not any(map(has_ended, children)):
+            pass
 
 
-def serve(control: socket.socket, isolation: Isolation) -> None:
-    """Prepare the layers, then one judge after another."""
-    kernel.die_with_parent()
-    if kernel.LINUX:
-        kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
-    isolation.prepare()
-    kernel.hide_memory()
-    isolation.check()
-    wire.send_message(control, {"ready": {"active": isolation.active, "missing": isolation.missing}})
-    poll = select.poll()
-    poll.register(control, select.POLLIN)
-    while True:
-        poll.poll()
-        if not control.recv(1, socket.MSG_PEEK):
-            return
-        empty_scratch(isolation)
-        pid = os.fork()
-        if pid == 0:
-            status = 1
-            try:
-                judge_one(control, isolation)
-                status = 0
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    wire.send_message(control, {"broken": traceback.format_exc()[-1000:]})
-            os._exit(status)
-        _, status = os.waitpid(pid, 0)
-        clean = kill_all(isolation.own_pids)
-        if status or not clean:
-            wire.send_message(control, {"lost": status, "clean": clean})
-            return
-        wire.send_message(control, {"done": True})
+def has_ended(pid: int) -> bool:
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
-def empty_scratch(isolation: Isolation) -> None:
-    """The next program finds nothing of the last one."""
-    if not os.listdir(isolation.scratch):
-        return
-    if isolation.own_root:
-        renew_scratch(isolation.options["scratch_mb"])
-    else:
-        remove_tree(isolation.scratch)
-        os.mkdir(isolation.scratch, 0o700)
+def ending(pid: int) -> int:
+    """Wait status of a child that has ended, -1 of one that has not."""
+    found, status = os.waitpid(pid, os.WNOHANG)
+    return status if found else -1

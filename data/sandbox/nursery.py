@@ -1,0 +1,97 @@
+"""Forks the program's processes of one worker, one after the other, and cleans up behind each.
+
+The next process is forked while the judge still talks to the host: it waits, isolated, for its program. The
+nursery and everything a program's process inherits from it know neither programs nor tests.
+"""
+
+import array
+import contextlib
+import os
+import signal
+import socket
+import struct
+
+from data.sandbox import kernel, wire
+from data.sandbox.isolation import Isolation
+from data.sandbox.namespaces import renew_scratch
+from data.sandbox.program import clean_interpreter, run_program, warm_up
+from data.sandbox.reap import kill_all
+from data.sandbox.scratch import remove_tree
+
+PID = struct.Struct("<i")
+CREDENTIALS = struct.Struct("iII")
+ENDING = struct.Struct("<iddq?")  # wait status, user and system CPU seconds, largest memory, all cleaned up
+HAS_EXITED, END = b"?", b"x"
+
+
+def run_nursery(judge: socket.socket, output: int, isolation: Isolation) -> None:
+    """Prepare the layers, report them, then raise one process at a time until the judge is gone."""
+    if kernel.LINUX:
+        kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
+    isolation.prepare()
+    kernel.hide_memory()
+    isolation.settle(output)
+    isolation.check()
+    warm_up(isolation)
+    clean_interpreter(isolation.options["seed"])
+    wire.send_message(judge, isolation.report())
+    while True:
+        empty_scratch(isolation)
+        ours, theirs = socket.socketpair()
+        pid = os.fork()
+        if pid == 0:
+            ours.close()
+            judge.close()
+            run_program(theirs, isolation)
+        theirs.close()
+        hand_over(judge, ours, pid, isolation.own_pids)
+        ours.close()
+        look_after(judge, pid)
+        ending = end(pid, isolation.own_pids)
+        judge.sendall(ending)
+
+
+def hand_over(judge: socket.socket, channel: socket.socket, pid: int, own_pids: bool) -> None:
+    """Send the judge the channel to a new process and its number. Across a pid namespace the kernel
+    translates the number, when it travels as credentials."""
+    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [channel.fileno()]).tobytes())]
+    if own_pids:
+        credentials = CREDENTIALS.pack(pid, os.getuid(), os.getgid())
+        ancillary.append((socket.SOL_SOCKET, socket.SCM_CREDENTIALS, credentials))
+    judge.sendmsg([PID.pack(pid)], ancillary)
+
+
+def look_after(judge: socket.socket, pid: int) -> None:
+    """Answer whether the process has exited, until the judge wants it ended."""
+    while True:
+        command = judge.recv(1)
+        if command == END:
+            return
+        if command != HAS_EXITED:
+            raise wire.Closed
+        exited = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        judge.sendall(b"\1" if exited is not None else b"\0")
+
+
+def end(pid: int, own_pids: bool) -> bytes:
+    """Kill the process, its group, and whatever else it started."""
+    for kill in (os.killpg, os.kill):
+        with contextlib.suppress(OSError):
+            kill(pid, signal.SIGKILL)
+    _, status, use = os.wait4(pid, 0)
+    clean = kill_all(own_pids)
+    rss = use.ru_maxrss * (1024 if kernel.LINUX else 1)
+    return ENDING.pack(status, use.ru_utime, use.ru_stime, rss, clean)
+
+
+def empty_scratch(isolation: Isolation) -> None:
+    """The next program finds nothing of the last one."""
+    if not os.listdir(isolation.scratch):
+        return
+    os.chdir("/")
+    if isolation.own_root:
+        renew_scratch(isolation.options["scratch_mb"])
+    else:
+        remove_tree(isolation.scratch)
+        os.mkdir(isolation.scratch, 0o700)
+    os.chdir(isolation.scratch)
