@@ -219,7 +219,11 @@ def main() -> None:
                     ),
                     flush=True,
                 )
-    where = {"torch": torch.__version__, "threads": torch.get_num_threads(), "machine": platform.processor()}
+    where = {
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "machine": platform.processor() or platform.machine(),
+    }
     print("BENCH", json.dumps({"name": "logprobs", "device": args.device, **where, "rows": rows}))
 
 
