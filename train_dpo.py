@@ -24,6 +24,7 @@ from tqdm import tqdm
 from conf.program import checkpoint_folder, claim_output, loss_function, program, training_objective
 from conf.schema import Config
 from data.audit import print_audit
+from data.columns import read_columns
 from data.jsonl import digest, write_provenance
 from data.pairs import (
     PairBatch,
@@ -34,7 +35,7 @@ from data.pairs import (
     split_by_problem,
     token_count,
 )
-from data.reference_cache import ReferenceCache, Sides, disagreement, fill, read_columns
+from data.reference_cache import ReferenceCache, Sides, disagreement, fill
 from data.tokenizer import load_tokenizer
 from data.types import PreferencePair
 from losses.logprobs import token_logps

@@ -98,6 +98,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     pairing: PairingConfig = field(default_factory=PairingConfig)
     loss: dict[str, Any] = MISSING
+    variant: dict[str, Any] = field(default_factory=dict)  # of a program in variants/, which checks them
     optim: OptimConfig = field(default_factory=OptimConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
     sandbox: SandboxConfig = field(default_factory=SandboxConfig)

@@ -57,17 +57,6 @@ def write_shard(shard: Path, rows: dict[bytes, np.ndarray]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def read_columns(path: Path | str, pairs: Sequence[PreferencePair]) -> list[Sides]:
-    """Per-token numbers for every pair from a file in a shard's layout, such as token weights (TIS-DPO)."""
-    rows = read_shard(Path(path))
-    absent = sum(key not in rows for pair in pairs for key in row_keys(pair))
-    if absent:
-        raise ValueError(
-            f"{path} lacks {absent} of the {2 * len(pairs)} completions of these pairs; make it anew"
-        )
-    return [tuple(rows[key] for key in row_keys(pair)) for pair in pairs]
-
-
 class ReferenceCache:
     """Rows [n] float32 by key. `identity`: what the numbers depend on, JSON values kept beside the shards."""
 

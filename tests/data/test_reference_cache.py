@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data.reference_cache import ReferenceCache, disagreement, fill, read_columns, write_shard
+from data.reference_cache import ReferenceCache, disagreement, fill
 from data.types import PreferencePair
 
 IDENTITY = {"weights": "w", "config": {"layers": 2}, "dtype": "fp32", "device": "cpu"}
@@ -112,13 +112,3 @@ def test_a_damaged_shard_is_named(tmp_path):
     shard.write_bytes(shard.read_bytes()[:-5])
     with pytest.raises(ValueError, match=rf"{shard.name} cannot be read .* delete it"):
         ReferenceCache(tmp_path, **IDENTITY)
-
-
-def test_columns_from_a_file_cover_every_completion_or_say_how_many_lack(tmp_path):
-    pairs, path = make_pairs(3), tmp_path / "weights.safetensors"
-    cache = ReferenceCache(tmp_path, **IDENTITY)
-    fill(cache, pairs, Scorer(), budget=20)
-    write_shard(path, cache.rows)
-    np.testing.assert_array_equal(read_columns(path, pairs)[1][0], cache.of(pairs[1])[0])
-    with pytest.raises(ValueError, match="lacks 2 of the 8 completions"):
-        read_columns(path, make_pairs(4))

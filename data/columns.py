@@ -1,0 +1,54 @@
+"""Data columns: per-token numbers beside a pairs file, such as token weights or a mixed reference.
+
+A file has the layout of a reference shard. Its rows are keyed by the whole pair and the side, because the
+numbers may depend on the partner (LD-DPO, MRPO): the same completion in two pairs has two rows.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from data.pairs import hash_ids
+from data.reference_cache import Sides, read_shard, write_shard
+from data.types import PreferencePair
+
+
+def column_keys(pair: PreferencePair) -> tuple[bytes, bytes]:
+    """16 bytes naming each side of this very pair: (chosen, rejected)."""
+    ids = pair.prompt_ids, pair.chosen_ids, pair.rejected_ids
+    return hash_ids(*ids, [0]), hash_ids(*ids, [1])
+
+
+def write_columns(path: Path | str, pairs: Sequence[PreferencePair], columns: Sequence[Sides]) -> None:
+    """(chosen [n_w], rejected [n_l]) of every pair as one file, whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows: dict[bytes, np.ndarray] = {}
+    for pair, sides in zip(pairs, columns, strict=True):
+        check_lengths(pair, sides, path)
+        rows |= dict(zip(column_keys(pair), sides, strict=True))
+    write_shard(path, rows)
+
+
+def read_columns(path: Path | str, pairs: Sequence[PreferencePair]) -> list[Sides]:
+    """The numbers of every pair; a file that lacks some, or has another number of them, is an error."""
+    if not Path(path).exists():
+        raise FileNotFoundError(f"{path} does not exist; a program in variants/ writes such files")
+    rows = read_shard(Path(path))
+    absent = sum(column_keys(pair)[0] not in rows for pair in pairs)
+    if absent:
+        raise ValueError(f"{path} lacks {absent} of these {len(pairs)} pairs; make it anew from their file")
+    columns = [tuple(rows[key] for key in column_keys(pair)) for pair in pairs]
+    for pair, sides in zip(pairs, columns, strict=True):
+        check_lengths(pair, sides, path)
+    return columns
+
+
+def check_lengths(pair: PreferencePair, sides: Sides, path: Path | str) -> None:
+    """One number per completion token, or an error that names the pair."""
+    found, expected = [len(side) for side in sides], [len(pair.chosen_ids), len(pair.rejected_ids)]
+    if found != expected:
+        raise ValueError(
+            f"{path}: {found} numbers for {pair.task_id}, whose completions have {expected} tokens"
+        )
