@@ -39,7 +39,7 @@ from data.reference_cache import ReferenceCache, Sides, disagreement, fill
 from data.tokenizer import load_tokenizer
 from data.types import PreferencePair
 from losses.logprobs import token_logps
-from losses.types import LossFunction, PairLogps
+from losses.types import LossFunction, PairLogps, PreferenceLoss, needs_whole_batch, takes
 from model.checkpoint import load_model, save_model, weights_digest
 from model.lora import disabled
 from model.optim import adamw, clip_grad_norm
@@ -99,8 +99,8 @@ def score(model: Transformer, cast: partial, pairs: Sequence[PreferencePair]) ->
 
 def pair_losses(
     model: Transformer, batch: PairBatch, loss_fn: LossFunction, cast: partial, metrics: Metrics
-) -> Tensor:
-    """The loss of each pair, [B]; notes the field's usual metrics and what rewards hide (log-probs, P(end))."""
+) -> PreferenceLoss:
+    """The loss of each pair; notes the field's metrics and what rewards hide: log-probs, lengths, P(end)."""
     with cast():
         logps = completion_logps(model, batch)
     policy = pair_sums(logps, batch)
@@ -118,7 +118,7 @@ def pair_losses(
         "end_probability/chosen": logps[batch.last[: len(batch.spans)]].exp(),
     }
     metrics.add(**noted)
-    return out.losses
+    return out
 
 
 def reference_columns(
@@ -158,14 +158,20 @@ def train_step(
     cast: partial,
     clip: float,
     metrics: Metrics,
-) -> None:
-    """One optimiser step on the mean over all pairs of the microbatches, however they were cut."""
+) -> Tensor | None:
+    """One optimiser step on the mean over all pairs, however they were cut; returns the loss's own state."""
+    if len(batches) > 1 and needs_whole_batch(loss_fn):
+        raise ValueError(
+            "this loss couples the pairs of a step: raise optim.microbatch, or lower optim.batch"
+        )
     count = sum(len(batch.spans) for batch in batches)
     for batch in batches:
-        (pair_losses(model, batch, loss_fn, cast, metrics).sum() / count).backward()
+        out = pair_losses(model, batch, loss_fn, cast, metrics)
+        (out.losses.sum() / count).backward()
     metrics.add(grad_norm=clip_grad_norm(model.parameters(), clip))
     optimizer.step()
     optimizer.zero_grad()
+    return out.state
 
 
 @torch.no_grad()
@@ -211,8 +217,7 @@ def main(cfg: Config) -> None:
     model = load_policy(start, out if done else None, dtype=weight_dtype, device=device, **cfg.model.lora)
     model.checkpoint_activations = cfg.model.activation_checkpointing
     optimizer = adamw(model, cfg.optim.lr, tuple(cfg.optim.betas), cfg.optim.eps, cfg.optim.weight_decay)
-    if done:
-        load_state(out, optimizer)
+    state = load_state(out, optimizer, device) if done else None  # of a loss that remembers, such as an average
     columns = {
         "reference": reference_columns(cfg, pairs, start, model, cast, done),
         "weights": read_columns(cfg.data.weights, pairs) if cfg.data.weights else None,
@@ -231,7 +236,8 @@ def main(cfg: Config) -> None:
         index = [train[i] for i in epoch_order(len(train), cfg.run.seed, epoch)[places]]
         for group in optimizer.param_groups:
             group["lr"] = plan.schedule(step)
-        train_step(model, optimizer, batches(index), loss_fn, cast, cfg.optim.clip, metrics)
+        now = partial(loss_fn, state=state) if takes(loss_fn, "state") else loss_fn
+        state = train_step(model, optimizer, batches(index), now, cast, cfg.optim.clip, metrics)
         unread += [pairs[i].task_id for i in index]
 
         done, last = step + 1, step + 1 == plan.last or interrupt.signal is not None
@@ -250,6 +256,7 @@ def main(cfg: Config) -> None:
                 save_model(model, out.with_name("dpo-best"), tokenizer_from=start)
         if saving:
             position = {"step": done, "last_step": plan.last, "objective": objective}
+            position["loss_state"] = None if state is None else state.tolist()
             save_checkpoint(model, out, tokenizer_from=start, optimizer=optimizer, **position)
             saved = done
         if interrupt.signal is not None and done < plan.last:

@@ -156,7 +156,7 @@ def main(cfg: Config) -> None:
     model.checkpoint_activations = cfg.model.activation_checkpointing
     optimizer = adamw(model, cfg.optim.lr, tuple(cfg.optim.betas), cfg.optim.eps, cfg.optim.weight_decay)
     if done:
-        load_state(out, optimizer)
+        load_state(out, optimizer, device)
 
     def batches(index: Sequence[int]) -> list[PairBatch]:
         """The microbatches of the examples at `index`, on the device."""

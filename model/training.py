@@ -220,8 +220,13 @@ def read_position(folder: Path) -> dict | None:
     return json.loads(path.read_text()) if path.exists() else None
 
 
-def load_state(folder: Path, optimizer: object) -> None:
-    """Take over the optimiser and random states of a checkpoint; the model must hold its weights already."""
+def load_state(folder: Path, optimizer: object, device: torch.device) -> Tensor | None:
+    """Take over a checkpoint's optimiser and random states; the model must hold its weights already.
+
+    Returns the loss's own state where it keeps one.
+    """
     state = torch.load(folder / "training" / "state.pt", weights_only=True, map_location="cpu")
     optimizer.load_state_dict(state["optimizer"])
     torch.set_rng_state(state["rng"])
+    kept = read_position(folder).get("loss_state")
+    return None if kept is None else torch.tensor(kept, device=device)

@@ -81,13 +81,13 @@ def test_microbatches_do_not_change_the_step(train):
     assert single[0]["grad_norm"] == pytest.approx(whole[0]["grad_norm"], rel=1e-4)
 
 
-@pytest.mark.parametrize("steps", [1, 5])
-def test_a_resumed_run_is_bit_identical(train, monkeypatch, steps):
-    assert train("run.name=straight") == 0
+@pytest.mark.parametrize(("steps", "loss"), [(1, "dpo"), (5, "dpo"), (3, "beta_dpo"), (3, "bco")])
+def test_a_resumed_run_is_bit_identical(train, monkeypatch, steps, loss):
+    assert train("run.name=straight", f"loss={loss}") == 0
     with monkeypatch.context() as patch:
         patch.setattr(train_dpo, "Interrupt", interrupt_after(steps))
-        assert train() == 128 + 15
-    assert train() == 0
+        assert train(f"loss={loss}") == 128 + 15
+    assert train(f"loss={loss}") == 0
     straight = weights("straight")
     assert all(torch.equal(tensor, straight[name]) for name, tensor in weights().items())
     drop = ("seconds",)
@@ -251,3 +251,9 @@ def test_adapters_train_alone_and_the_reference_is_the_base(train, tiny_policy, 
     assert changed
     assert all("_proj" in name for name in changed)
     assert Path("out/lora/dpo/adapter/adapter_config.json").exists()
+
+
+def test_a_loss_that_couples_pairs_needs_the_whole_batch(train, capsys):
+    assert train("loss=aot", "optim.microbatch=1") == 1
+    assert "raise optim.microbatch" in capsys.readouterr().err
+    assert train("loss=aot", "optim.microbatch=100000") == 0
