@@ -169,7 +169,7 @@ def protocol_prompts(cfg: Config, tokenizer: Tokenizer) -> tuple[Protocol, dict[
         protocol,
         load_problems(source, cfg.run.split, count=count, seed=cfg.data.seed),
         render=tokenizer.render if tokenizer.chat_template else None,
-        examples=load_problems("mbpp") if protocol.prompt == "few_shot" else (),
+        examples=load_problems(source) if protocol.prompt == "few_shot" else (),
     )
     as_ids = tokenizer.prompt_ids
     if protocol.prompt == "chat":  # the template's control tokens are tokens, not text
@@ -185,7 +185,6 @@ def sample_completions(cfg: Config) -> Path:
     decode: DecodeConfig = OmegaConf.to_object(cfg.decode)
     tokenizer = load_tokenizer(folder)
 
-    source = cfg.benchmark or cfg.data.problems
     protocol, prompts = protocol_prompts(cfg, tokenizer)
     decode = dataclasses.replace(
         decode,

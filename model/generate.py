@@ -24,9 +24,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model.kv_cache import KVCache
+from model.kv_cache import KVCache, padded
+from model.packed_linear import PackedLinears
 
-MIN_ROWS = 8  # fewer rows make a matrix library switch kernels, and cost as much
+ROW_BLOCK = 8  # rows are computed in multiples of it: odd counts take other kernels, and cost as much
+PROMPT_BLOCK = 64  # the same for the tokens of prompts
 PREFILL_TOKENS = 4096  # prompts read at a time, unless rows would stay empty
 NO_LIMIT = 2**40
 
@@ -95,7 +97,7 @@ def truncate(weight: Tensor, top_p: Tensor, top_k: Tensor) -> Tensor:
 
 
 def draw(weight: Tensor, uniform: Tensor) -> Tensor:
-    """Inverse CDF, weight [R, V], uniform [R] -> [R]: the first id whose running sum exceeds uniform * total."""
+    """Inverse CDF, weight [R, V], uniform [R] -> [R]: the first id whose running sum exceeds its share."""
     cdf = weight.cumsum(-1, dtype=uniform.dtype)
     total = cdf[:, -1:]
     target = torch.minimum(uniform[:, None] * total, torch.nextafter(total, torch.zeros_like(total)))
@@ -217,7 +219,8 @@ class Engine:
         self.stops, self.hook, self.on_token, self.logps = stops, hook, on_token, logps
         self.stop_ids = frozenset(stop_ids)
         self.reads_tokens = bool(stops or hook or on_token)
-        capacity = max(batch_size, MIN_ROWS)
+        capacity = padded(batch_size, ROW_BLOCK)
+        self.packed = PackedLinears(model)
         self.rows = Rows(capacity, 64, self.device)
         self.cache = KVCache(capacity, self.device)
         self.samples: list[Sample] = []
@@ -281,12 +284,14 @@ class Engine:
         """All tokens but each prompt's last one, which its samples read as their first."""
         lengths = [len(prompt) - 1 for prompt in prompts]
         self.cache.start_prompts([self.slots[prompt] for prompt in prompts], lengths)
-        ids = torch.tensor([i for prompt in prompts for i in prompt[:-1]], device=self.device)
-        positions = torch.cat([torch.arange(n) for n in lengths]).to(self.device)
-        counts = torch.tensor(lengths, dtype=torch.int32)
-        spans = torch.zeros(len(prompts), 4, dtype=torch.int32)
+        filler = -sum(lengths) % PROMPT_BLOCK  # one more sequence, of zeros, which the cache does not record
+        ids = torch.tensor([i for prompt in prompts for i in prompt[:-1]] + [0] * filler, device=self.device)
+        counts = torch.tensor([*lengths, filler] if filler else lengths, dtype=torch.int32)
+        positions = torch.cat([torch.arange(n) for n in counts]).to(self.device)
+        spans = torch.zeros(len(counts), 4, dtype=torch.int32)
         spans[:, 0], spans[:, 1] = counts.cumsum(0) - counts, counts
-        self.model(ids, positions, spans, cache=self.cache)
+        with self.packed.in_use():
+            self.model(ids, positions, spans, cache=self.cache)
 
     def release(self, slot: int) -> None:
         """One sample less needs the prompt."""
@@ -323,7 +328,8 @@ class Engine:
             self.rows.step[last] = self.rows.prompt_length[last] = 0  # harmless when computed along
             self.rows.done[last] = True
         if self.samples and (holes or places):
-            idle = [self.samples[0].slot] * (MIN_ROWS - len(self.samples))
+            self.count = padded(len(self.samples), ROW_BLOCK)
+            idle = [self.samples[0].slot] * (self.count - len(self.samples))
             self.cache.assign([s.slot for s in self.samples] + idle)
             requests = [s.request for s in self.samples]
             self.longest_prompt = max(len(r.prompt_ids) - 1 for r in requests)
@@ -333,12 +339,13 @@ class Engine:
 
     def advance(self) -> None:
         """Draw one token in every row."""
-        rows, count = self.rows, max(len(self.samples), MIN_ROWS)
+        rows, count = self.rows, self.count
         step, done = rows.step[:count], rows.done[:count]
         longest_own = self.steps - self.oldest + 1
         self.cache.start_step(rows.prompt_length, rows.step, self.longest_prompt, longest_own)
-        hidden = self.model(rows.token[:count], rows.prompt_length[:count] + step, cache=self.cache)
-        logits = self.model.lm_head(hidden).float()
+        with self.packed.in_use():
+            hidden = self.model(rows.token[:count], rows.prompt_length[:count] + step, cache=self.cache)
+            logits = self.model.lm_head(hidden).float()
         cap = self.model.config.logit_softcap
         if cap:
             logits = cap * torch.tanh(logits / cap)

@@ -72,10 +72,10 @@ class KVCache:
         self.record_column = torch.cat([torch.arange(n) for n in lengths]).to(self.device)
 
     def record(self, layer: int, k: Tensor, v: Tensor) -> None:
-        """Keep a prefill's keys and values, [T, K, E]."""
+        """Keep a prefill's keys and values, [T, K, E]; tokens beyond the announced prompts are filler."""
         prompt_k, prompt_v, _, _ = self._layer(layer, k)
-        prompt_k[self.record_slot, :, self.record_column] = k
-        prompt_v[self.record_slot, :, self.record_column] = v
+        prompt_k[self.record_slot, :, self.record_column] = k[: len(self.record_slot)]
+        prompt_v[self.record_slot, :, self.record_column] = v[: len(self.record_slot)]
 
     def move_row(self, source: int, target: int, own: int) -> None:
         """Copy the first `own` columns of one row over another."""
@@ -104,7 +104,7 @@ class KVCache:
         self.in_order = in_order  # then gathering is only a view
 
     def start_step(self, prompt_length: Tensor, step: Tensor, longest_prompt: int, longest_own: int) -> None:
-        """Prepare one token: prompt_length, step [R] are what each row's prompt holds and what it has written.
+        """Prepare one token: prompt_length, step [R] are what each row's prompt holds and it has written.
 
         `longest_prompt` is over the rows' slots; `longest_own` counts the token to come.
         """

@@ -405,7 +405,7 @@ def test_equal_prompts_share_a_slot():
     request = ragged_requests(1)[0]
     greedy = dataclasses.replace(request, samples=(-1,), temperature=0.0)
     assert len(list(generate(model, [greedy, request], batch_size=8))) == 4
-    assert read == [len(request.prompt_ids) - 1]
+    assert read == [64]  # once, up to a multiple of 64
 
 
 @pytest.mark.parametrize(
