@@ -27,7 +27,7 @@ from data.tokenizer import StreamDecoder, Tokenizer, check_vocabulary, load_toke
 from data.types import Completion
 from model.checkpoint import load_model, weights_digest
 from model.generate import DecodeConfig, Generation, LogitsHook, Request, StopStrings, generate
-from model.training import autocast, choose_device, choose_dtype
+from model.training import Compute
 from model.transformer import Transformer
 
 GREEDY = -1  # the number of the greedy answer among a problem's samples
@@ -180,8 +180,7 @@ def protocol_prompts(cfg: Config, tokenizer: Tokenizer) -> tuple[Protocol, dict[
 def sample_completions(cfg: Config) -> Path:
     """completions.jsonl of `run.checkpoint` on `run.split`: found, completed or made."""
     folder, path = checkpoint_folder(cfg, cfg.run.checkpoint), samples_folder(cfg) / "completions.jsonl"
-    device = choose_device(cfg.device)
-    dtype, weight_dtype = choose_dtype(cfg.model.dtype, device)
+    compute = Compute.choose(cfg.device, cfg.model.dtype)
     decode: DecodeConfig = OmegaConf.to_object(cfg.decode)
     tokenizer = load_tokenizer(folder)
 
@@ -199,14 +198,14 @@ def sample_completions(cfg: Config) -> Path:
         "decode": settings,
         "protocol": protocol.name,
         "seed": cfg.run.seed,
-        "dtype": dtype,
+        "dtype": compute.dtype,
     }
     if claim(path, identity):
         print(f"found      {path}: {len(prompts)} problems x {decode.n + decode.greedy} completions")
         return path
-    model = load_model(folder, dtype=weight_dtype, device=device)
+    model = load_model(folder, dtype=compute.weights, device=compute.device)
     check_vocabulary(tokenizer, model.config.vocab_size)
-    with autocast(dtype, device):
+    with compute.cast():
         return write_completions(
             model, tokenizer, prompts, decode, cfg.run.seed, path, identity=identity, hook=load_hook(cfg)
         )
@@ -214,10 +213,12 @@ def sample_completions(cfg: Config) -> Path:
 
 def print_completion(cfg: Config, prompt: str) -> None:
     """Complete `prompt` on the terminal: greedily where the decode group has greedy answers, else sampled."""
-    folder, device = checkpoint_folder(cfg, cfg.run.checkpoint), choose_device(cfg.device)
-    dtype, weight_dtype = choose_dtype(cfg.model.dtype, device)
+    folder, compute = checkpoint_folder(cfg, cfg.run.checkpoint), Compute.choose(cfg.device, cfg.model.dtype)
     decode: DecodeConfig = OmegaConf.to_object(cfg.decode)
-    tokenizer, model = load_tokenizer(folder), load_model(folder, dtype=weight_dtype, device=device)
+    tokenizer, model = (
+        load_tokenizer(folder),
+        load_model(folder, dtype=compute.weights, device=compute.device),
+    )
     check_vocabulary(tokenizer, model.config.vocab_size)
     ids = tokenizer.prompt_ids(prompt)
     (request,) = requests(
@@ -241,7 +242,7 @@ def print_completion(cfg: Config, prompt: str) -> None:
             shown = max(shown, len(visible))
 
     print(prompt, end="", flush=True)
-    with autocast(dtype, device):
+    with compute.cast():
         (generation,) = generate(
             model,
             [request],

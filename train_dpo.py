@@ -38,20 +38,19 @@ from data.pairs import (
 from data.reference_cache import ReferenceCache, Sides, disagreement, fill
 from data.tokenizer import load_tokenizer
 from data.types import PreferencePair
+from losses.contract import needs_whole_batch, takes
 from losses.logprobs import token_logps
-from losses.types import LossFunction, PairLogps, PreferenceLoss, needs_whole_batch, takes
-from model.checkpoint import load_model, save_model, weights_digest
+from losses.types import LossFunction, PairLogps, PreferenceLoss
+from model.checkpoint import save_model, weights_digest
 from model.lora import disabled
 from model.optim import adamw, clip_grad_norm
 from model.training import (
+    Compute,
     Interrupt,
     Metrics,
     MetricsLog,
     Plan,
-    autocast,
     check_finite,
-    choose_device,
-    choose_dtype,
     due,
     load_policy,
     load_state,
@@ -85,23 +84,21 @@ def reference_sums(batch: PairBatch) -> PairLogps:
 
 
 @torch.no_grad()
-def score(model: Transformer, cast: partial, pairs: Sequence[PreferencePair]) -> list[Sides]:
+def score(model: Transformer, compute: Compute, pairs: Sequence[PreferencePair]) -> list[Sides]:
     """Per-token log-probs (chosen, rejected) of each pair: what the reference cache stores."""
-    device = model.lm_head.weight.device
-    batch = collate(pairs, range(len(pairs)))
-    with cast():
-        logps = completion_logps(model, batch.to(device)).cpu().numpy()
-    sides = np.split(
-        logps, np.cumsum([len(ids) for p in pairs for ids in (p.chosen_ids, p.rejected_ids)])[:-1]
-    )
+    batch = collate(pairs, range(len(pairs))).to(compute.device)
+    with compute.cast():
+        logps = completion_logps(model, batch).cpu().numpy()
+    ends = np.cumsum([len(ids) for pair in pairs for ids in (pair.chosen_ids, pair.rejected_ids)])
+    sides = np.split(logps, ends[:-1])
     return list(zip(sides[::2], sides[1::2], strict=True))
 
 
 def pair_losses(
-    model: Transformer, batch: PairBatch, loss_fn: LossFunction, cast: partial, metrics: Metrics
+    model: Transformer, batch: PairBatch, loss_fn: LossFunction, compute: Compute, metrics: Metrics
 ) -> PreferenceLoss:
     """The loss of each pair; notes the field's metrics and what rewards hide: log-probs, lengths, P(end)."""
-    with cast():
+    with compute.cast():
         logps = completion_logps(model, batch)
     policy = pair_sums(logps, batch)
     out = loss_fn(policy, reference_sums(batch))
@@ -122,29 +119,35 @@ def pair_losses(
 
 
 def reference_columns(
-    cfg: Config, pairs: Sequence[PreferencePair], start: Path, policy: Transformer, cast: partial, done: int
+    cfg: Config,
+    pairs: Sequence[PreferencePair],
+    start: Path,
+    policy: Transformer,
+    compute: Compute,
+    done: int,
 ) -> list[Sides]:
     """Per-token reference log-probs of every pair, from the cache, which is filled first where it lacks some.
 
     Before its first step the policy is the reference; with adapters it is for ever, with them switched off.
     """
+    if cfg.run.reference and cfg.run.reference.endswith(".safetensors"):  # made elsewhere, such as a mixture
+        return read_columns(cfg.run.reference, pairs)
     reference = checkpoint_folder(cfg, cfg.run.reference) if cfg.run.reference else start
     same = reference == start and (done == 0 or cfg.model.lora.rank > 0)
-    device = choose_device(cfg.device)
-    dtype, weight_dtype = choose_dtype(cfg.model.dtype, device)
-    cache = ReferenceCache(cfg.run.cache, weights=weights_digest(reference), dtype=dtype, device=device.type)
+    where = {"dtype": compute.dtype, "device": compute.device.type}
+    cache = ReferenceCache(cfg.run.cache, weights=weights_digest(reference), **where)
     absent = sum(not cache.has(pair) for pair in pairs)
     if same or absent:
-        model = policy if same else load_model(reference, dtype=weight_dtype, device=device)
-        rescore = partial(score, model, cast)
+        model = policy if same else load_policy(reference, None, compute)
+        rescore = partial(score, model, compute)
         sample = [pairs[i] for i in epoch_order(len(pairs), cfg.run.seed, 2**31)[:8]]
         with disabled(model):
             fill(cache, pairs, rescore, cfg.optim.microbatch, partial(tqdm, desc="reference", unit="batch"))
             worst = disagreement(cache, sample, rescore)
-        if worst > STEP_0_TOLERANCE[dtype]:  # the loss would not start at log 2
+        if worst > STEP_0_TOLERANCE[compute.dtype]:  # the loss would not start at log 2
             raise ValueError(
                 f"{cache.folder} disagrees with its model by {worst:.3g} nats on a token (rounding explains "
-                f"{STEP_0_TOLERANCE[dtype]:g}); delete that folder and run again"
+                f"{STEP_0_TOLERANCE[compute.dtype]:g}); delete that folder and run again"
             )
     print(f"reference  {cache.folder}: {absent} pairs scored, {len(pairs) - absent} found")
     return [cache.of(pair) for pair in pairs]
@@ -155,7 +158,7 @@ def train_step(
     optimizer: torch.optim.Optimizer,
     batches: Sequence[PairBatch],
     loss_fn: LossFunction,
-    cast: partial,
+    compute: Compute,
     clip: float,
     metrics: Metrics,
 ) -> Tensor | None:
@@ -166,7 +169,7 @@ def train_step(
         )
     count = sum(len(batch.spans) for batch in batches)
     for batch in batches:
-        out = pair_losses(model, batch, loss_fn, cast, metrics)
+        out = pair_losses(model, batch, loss_fn, compute, metrics)
         (out.losses.sum() / count).backward()
     metrics.add(grad_norm=clip_grad_norm(model.parameters(), clip))
     optimizer.step()
@@ -175,11 +178,13 @@ def train_step(
 
 
 @torch.no_grad()
-def validate(model: Transformer, batches: Sequence[PairBatch], loss_fn: LossFunction, cast: partial) -> dict:
+def validate(
+    model: Transformer, batches: Sequence[PairBatch], loss_fn: LossFunction, compute: Compute
+) -> dict:
     """The metrics of the held-out pairs, named validation/..."""
     metrics = Metrics()
     for batch in batches:
-        pair_losses(model, batch, loss_fn, cast, metrics)
+        pair_losses(model, batch, loss_fn, compute, metrics)
     return {f"validation/{name}": value for name, value in metrics.means().items()}
 
 
@@ -187,9 +192,7 @@ def validate(model: Transformer, batches: Sequence[PairBatch], loss_fn: LossFunc
 def main(cfg: Config) -> None:
     """Compose, read, load, score the reference, loop, save."""
     torch.manual_seed(cfg.run.seed)
-    device = choose_device(cfg.device)
-    dtype, weight_dtype = choose_dtype(cfg.model.dtype, device)
-    cast = partial(autocast, dtype, device)
+    compute = Compute.choose(cfg.device, cfg.model.dtype)
     loss_fn = loss_function(cfg.loss)
 
     start = checkpoint_folder(cfg, cfg.run.init)
@@ -203,7 +206,7 @@ def main(cfg: Config) -> None:
     plan = Plan.of(cfg.optim, len(train))
     objective = training_objective(
         cfg,
-        dtype,
+        compute.dtype,
         init=weights_digest(start),
         reference=cfg.run.reference,
         pairs=digest([(p.prompt_ids, p.chosen_ids, p.rejected_ids) for p in pairs]),
@@ -214,19 +217,19 @@ def main(cfg: Config) -> None:
     if done == plan.last:
         return
 
-    model = load_policy(start, out if done else None, dtype=weight_dtype, device=device, **cfg.model.lora)
+    model = load_policy(start, out if done else None, compute, **cfg.model.lora)
     model.checkpoint_activations = cfg.model.activation_checkpointing
     optimizer = adamw(model, cfg.optim.lr, tuple(cfg.optim.betas), cfg.optim.eps, cfg.optim.weight_decay)
-    state = load_state(out, optimizer, device) if done else None  # of a loss that remembers, such as an average
+    state = load_state(out, optimizer, compute.device) if done else None  # of a loss that remembers
     columns = {
-        "reference": reference_columns(cfg, pairs, start, model, cast, done),
+        "reference": reference_columns(cfg, pairs, start, model, compute, done),
         "weights": read_columns(cfg.data.weights, pairs) if cfg.data.weights else None,
     }
 
     def batches(index: Sequence[int]) -> list[PairBatch]:
         """The microbatches of the pairs at `index`, on the device."""
         groups = microbatches([token_count(pairs[i]) for i in index], cfg.optim.microbatch)
-        return [collate(pairs, [index[i] for i in group], **columns).to(device) for group in groups]
+        return [collate(pairs, [index[i] for i in group], **columns).to(compute.device) for group in groups]
 
     log, metrics, interrupt = MetricsLog(out.with_name("dpo.metrics.jsonl"), done), Metrics(), Interrupt()
     best, clock, unread, saved = math.inf, time.perf_counter(), [], done
@@ -237,7 +240,7 @@ def main(cfg: Config) -> None:
         for group in optimizer.param_groups:
             group["lr"] = plan.schedule(step)
         now = partial(loss_fn, state=state) if takes(loss_fn, "state") else loss_fn
-        state = train_step(model, optimizer, batches(index), now, cast, cfg.optim.clip, metrics)
+        state = train_step(model, optimizer, batches(index), now, compute, cfg.optim.clip, metrics)
         unread += [pairs[i].task_id for i in index]
 
         done, last = step + 1, step + 1 == plan.last or interrupt.signal is not None
@@ -249,7 +252,7 @@ def main(cfg: Config) -> None:
             bar.set_postfix(loss=f"{values['loss']:.4f}", accuracy=f"{values['rewards/accuracies']:.2f}")
             log.write(done, values | {"seconds": time.perf_counter() - clock})
         if held_out and (last or due(done, cfg.optim.validate_every)):
-            values = validate(model, batches(held_out), loss_fn, cast)
+            values = validate(model, batches(held_out), loss_fn, compute)
             log.write(done, values)
             if cfg.optim.validate_every and values["validation/loss"] < best:
                 best = values["validation/loss"]

@@ -11,7 +11,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -29,14 +28,12 @@ from model.checkpoint import weights_digest
 from model.families import parse_config
 from model.optim import adamw, clip_grad_norm
 from model.training import (
+    Compute,
     Interrupt,
     Metrics,
     MetricsLog,
     Plan,
-    autocast,
     check_finite,
-    choose_device,
-    choose_dtype,
     due,
     load_policy,
     load_state,
@@ -89,14 +86,14 @@ def train_step(
     model: Transformer,
     optimizer: torch.optim.Optimizer,
     batches: Sequence[PairBatch],
-    cast: partial,
+    compute: Compute,
     clip: float,
     metrics: Metrics,
 ) -> None:
     """One optimiser step on the mean over the completion tokens of all its batches."""
     tokens = sum(len(batch.target) for batch in batches)
     for batch in batches:
-        with cast():
+        with compute.cast():
             logps = completion_logps(model, batch)
         (-logps.sum() / tokens).backward()
         metrics.add(loss=-logps)
@@ -106,11 +103,11 @@ def train_step(
 
 
 @torch.no_grad()
-def validate(model: Transformer, batches: Sequence[PairBatch], cast: partial) -> dict[str, float]:
+def validate(model: Transformer, batches: Sequence[PairBatch], compute: Compute) -> dict[str, float]:
     """Mean loss per held-out completion token."""
     metrics = Metrics()
     for batch in batches:
-        with cast():
+        with compute.cast():
             metrics.add(loss=-completion_logps(model, batch))
     return {"validation/loss": metrics.means()["loss"]}
 
@@ -119,9 +116,7 @@ def validate(model: Transformer, batches: Sequence[PairBatch], cast: partial) ->
 def main(cfg: Config) -> None:
     """Compose, read, load or build, loop, save."""
     torch.manual_seed(cfg.run.seed)
-    device = choose_device(cfg.device)
-    dtype, weight_dtype = choose_dtype(cfg.model.dtype, device)
-    cast = partial(autocast, dtype, device)
+    compute = Compute.choose(cfg.device, cfg.model.dtype)
 
     rows = read_demonstrations(cfg)
     start = checkpoint_folder(cfg, cfg.run.init) if cfg.model.path or cfg.run.init else None
@@ -140,7 +135,7 @@ def main(cfg: Config) -> None:
     plan = Plan.of(cfg.optim, len(train))
     objective = training_objective(
         cfg,
-        dtype,
+        compute.dtype,
         init=weights_digest(start) if start else OmegaConf.to_container(cfg.model.architecture),
         examples=digest([(e.prompt_ids, e.chosen_ids) for e in examples]),
     )
@@ -150,18 +145,18 @@ def main(cfg: Config) -> None:
 
     if start or done:
         resumed = out if done else None
-        model = load_policy(start or out, resumed, dtype=weight_dtype, device=device, **cfg.model.lora)
+        model = load_policy(start or out, resumed, compute, **cfg.model.lora)
     else:
-        model = new_model(cfg, tokenizer).to(device, weight_dtype)
+        model = new_model(cfg, tokenizer).to(compute.device, compute.weights)
     model.checkpoint_activations = cfg.model.activation_checkpointing
     optimizer = adamw(model, cfg.optim.lr, tuple(cfg.optim.betas), cfg.optim.eps, cfg.optim.weight_decay)
     if done:
-        load_state(out, optimizer, device)
+        load_state(out, optimizer, compute.device)
 
     def batches(index: Sequence[int]) -> list[PairBatch]:
         """The microbatches of the examples at `index`, on the device."""
         groups = microbatches([token_count(examples[i]) for i in index], cfg.optim.microbatch)
-        return [collate(examples, [index[i] for i in group]).to(device) for group in groups]
+        return [collate(examples, [index[i] for i in group]).to(compute.device) for group in groups]
 
     log, metrics, interrupt = MetricsLog(out.with_name("sft.metrics.jsonl"), done), Metrics(), Interrupt()
     clock, unread, saved = time.perf_counter(), [], done
@@ -171,7 +166,7 @@ def main(cfg: Config) -> None:
         index = [train[i] for i in epoch_order(len(train), cfg.run.seed, epoch)[places]]
         for group in optimizer.param_groups:
             group["lr"] = plan.schedule(step)
-        train_step(model, optimizer, batches(index), cast, cfg.optim.clip, metrics)
+        train_step(model, optimizer, batches(index), compute, cfg.optim.clip, metrics)
         unread += [examples[i].task_id for i in index]
 
         done, last = step + 1, step + 1 == plan.last or interrupt.signal is not None
@@ -183,7 +178,7 @@ def main(cfg: Config) -> None:
             bar.set_postfix(loss=f"{values['loss']:.4f}")
             log.write(done, values | {"seconds": time.perf_counter() - clock})
         if held_out and (last or due(done, cfg.optim.validate_every)):
-            log.write(done, validate(model, batches(held_out), cast))
+            log.write(done, validate(model, batches(held_out), compute))
         if saving:
             position = {"step": done, "last_step": plan.last, "objective": objective}
             save_checkpoint(model, out, tokenizer_from=vocabulary, optimizer=optimizer, **position)

@@ -67,9 +67,7 @@ class ExecutionResult:
     max_rss: int = 0  # bytes
     tests_passed: int = 0
     tests_total: int = 0
-    mode: str = (
-        "split"  # "split": tests and program in different processes; "inline": weaker, see sandbox docs
-    )
+    mode: str = "split"  # "inline": tests and program in one process, weaker; see data/sandbox/
 
 
 @dataclass(frozen=True)

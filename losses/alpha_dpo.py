@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from losses.beta_dpo import update_moments
-from losses.types import PairLogps, PreferenceLoss, couples_pairs, lengths, log_ratios
+from losses.contract import couples_pairs
+from losses.types import PairLogps, PreferenceLoss, lengths, log_ratios
 
 
 @couples_pairs

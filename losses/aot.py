@@ -13,7 +13,8 @@ Early TRL versions called the unpaired form "aot_pair". Do not combine with weig
 
 import torch.nn.functional as F
 
-from losses.types import PairLogps, PreferenceLoss, couples_pairs, log_ratios
+from losses.contract import couples_pairs
+from losses.types import PairLogps, PreferenceLoss, log_ratios
 
 
 @couples_pairs

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from losses.types import PairLogps, PreferenceLoss, couples_pairs, log_ratios
+from losses.contract import couples_pairs
+from losses.types import PairLogps, PreferenceLoss, log_ratios
 
 
 @couples_pairs

@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from losses.types import PairLogps, PreferenceLoss, couples_pairs, log_ratios
+from losses.contract import couples_pairs
+from losses.types import PairLogps, PreferenceLoss, log_ratios
 
 MOMENTUM = 0.9
 SMALLEST_BETA = 1e-3

@@ -16,7 +16,8 @@ in most DPO-like runs, and the loss is then half of apo_zero's. Either way z0 ca
 import torch
 from torch import Tensor
 
-from losses.types import PairLogps, PreferenceLoss, couples_pairs, log_ratios
+from losses.contract import couples_pairs
+from losses.types import PairLogps, PreferenceLoss, log_ratios
 
 
 @couples_pairs

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from losses.types import LossFunction, PairLogps, PreferenceLoss, takes
+from losses.contract import takes
+from losses.types import LossFunction, PairLogps, PreferenceLoss
 
 
 def mixture_loss(

@@ -11,7 +11,8 @@ The second depends on the batch it is computed in.
 
 from torch import Tensor
 
-from losses.types import PairLogps, PreferenceLoss, couples_pairs, lengths
+from losses.contract import couples_pairs
+from losses.types import PairLogps, PreferenceLoss, lengths
 
 
 def chosen_nll(policy: PairLogps) -> Tensor:

@@ -24,27 +24,37 @@ from model.transformer import Transformer
 DTYPES = ("auto", "fp32", "amp", "bf16")
 
 
+class Compute(NamedTuple):
+    """Where and in which precision a program computes."""
+
+    device: torch.device
+    dtype: str  # fp32, amp (float32 weights, bfloat16 products), bf16 (float32 master weights)
+
+    @classmethod
+    def choose(cls, device: str, dtype: str) -> "Compute":
+        """`auto` takes cuda, else mps, else cpu; and bf16 on cuda, fp32 elsewhere."""
+        place = choose_device(device)
+        if dtype not in DTYPES:
+            raise ValueError(f"model.dtype is {dtype!r}, expected one of {', '.join(DTYPES)}")
+        if dtype == "auto":
+            dtype = "bf16" if place.type == "cuda" else "fp32"
+        return cls(place, dtype)
+
+    @property
+    def weights(self) -> torch.dtype:
+        return torch.bfloat16 if self.dtype == "bf16" else torch.float32
+
+    def cast(self) -> AbstractContextManager:
+        """Under `amp`, matrix products in bfloat16 while weights and log-probs stay float32; else nothing."""
+        return torch.autocast(self.device.type, torch.bfloat16) if self.dtype == "amp" else nullcontext()
+
+
 def choose_device(name: str) -> torch.device:
-    """`auto` takes cuda, else mps, else cpu."""
     if name != "auto":
         return torch.device(name)
     if torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def choose_dtype(name: str, device: torch.device) -> tuple[str, torch.dtype]:
-    """(resolved name, dtype of the weights). `auto`: bf16 with fp32 masters on cuda, fp32 elsewhere."""
-    if name not in DTYPES:
-        raise ValueError(f"model.dtype is {name!r}, expected one of {', '.join(DTYPES)}")
-    if name == "auto":
-        name = "bf16" if device.type == "cuda" else "fp32"
-    return name, torch.bfloat16 if name == "bf16" else torch.float32
-
-
-def autocast(dtype: str, device: torch.device) -> AbstractContextManager:
-    """Under `amp`, matrix products in bfloat16 while weights and log-probs stay float32; else nothing."""
-    return torch.autocast(device.type, torch.bfloat16) if dtype == "amp" else nullcontext()
 
 
 class Interrupt:
@@ -170,17 +180,16 @@ def round_significant(value: float) -> float:
 def load_policy(
     start: Path,
     resumed: Path | None,
+    compute: Compute,
     *,
-    dtype: torch.dtype,
-    device: torch.device,
-    rank: int,
-    alpha: float,
-    targets: Iterable[str],
+    rank: int = 0,
+    alpha: float = 0.0,
+    targets: Iterable[str] = (),
 ) -> Transformer:
     """The policy saved in `resumed`, or a new one from `start`; with a rank, only adapters are trained."""
     if rank == 0:
-        return load_model(resumed or start, dtype=dtype, device=device)
-    model = load_model(start, dtype=dtype, device=device)
+        return load_model(resumed or start, dtype=compute.weights, device=compute.device)
+    model = load_model(start, dtype=compute.weights, device=compute.device)
     if resumed:
         load_adapters(model, resumed / "adapter")
     else:

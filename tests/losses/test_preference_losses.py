@@ -9,8 +9,9 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from losses.contract import needs_whole_batch, takes
 from losses.dpo import dpo_loss
-from losses.types import PairLogps, needs_whole_batch, takes
+from losses.types import PairLogps
 
 FILES = {path.stem: path for path in (Path(__file__).parents[2] / "conf/loss").glob("*.yaml")}
 NAMES = sorted(FILES)

@@ -1,0 +1,37 @@
+"""What some losses ask of their caller, beyond log-prob sums.
+
+- Batches. A loss whose value for one pair depends on the other pairs carries the decorator `couples_pairs`.
+  `needs_whole_batch(loss)` tells; such a loss must see all pairs of a step in one call.
+- Memory. A loss that remembers something between steps has a keyword `state: Tensor | None`, None at the
+  first step, and returns the next one in `PreferenceLoss.state`. `takes(loss, "state")` tells.
+- Measurements beyond log-probs are keywords too (`kl` in kto.py, `log_weight` in wpo.py, the divergences in
+  tdpo.py): None, or an error that names what is missing, when the program does not compute them.
+- Token weights (LD-DPO, focal spans, TIS-DPO) are numbers in the batch, multiplied into the sums before a
+  loss sees them; the loss stays `dpo_loss`.
+"""
+
+import functools
+import inspect
+from collections.abc import Sequence
+
+from losses.types import LossFunction
+
+
+def couples_pairs(loss: LossFunction) -> LossFunction:
+    """Mark a loss whose value for one pair depends on the others, so that a batch must not be split."""
+    loss.couples_pairs = True
+    return loss
+
+
+def needs_whole_batch(loss: LossFunction | Sequence) -> bool:
+    """Whether a loss, or a loss it was given as a setting (mixture, WPO), couples the pairs of a batch."""
+    if isinstance(loss, functools.partial):
+        return needs_whole_batch([loss.func, *loss.keywords.values()])
+    if isinstance(loss, Sequence) and not isinstance(loss, str):
+        return any(needs_whole_batch(part) for part in loss)
+    return getattr(loss, "couples_pairs", False)
+
+
+def takes(loss: LossFunction, name: str) -> bool:
+    """Whether the loss has a keyword of that name: `state`, `kl`, `log_weight`, ..."""
+    return name in inspect.signature(loss).parameters
