@@ -5,8 +5,9 @@
     python bench/load.py --make 271                  writes a random model of so many MiB there first
 
 Every measurement is a process of its own, in turns, the file in the page cache. `touch` also reads every
-weight once, so that mapped pages count. Memory is the growth of the process's peak over its imports. A peer
-that is not installed is skipped. The last line is `BENCH {json}`.
+weight once, so that mapped pages count. from_pretrained imports the model's classes on first use; `imported`
+does that beforehand. Memory is the growth of the process's peak over its imports. A peer that is not
+installed is skipped. The last line is `BENCH {json}`.
 """
 
 import argparse
@@ -44,9 +45,7 @@ def ours_and_touch(folder: Path, dtype: torch.dtype | None) -> torch.nn.Module:
 
 
 def from_pretrained(folder: Path, dtype: torch.dtype | None) -> torch.nn.Module:
-    from transformers import AutoModelForCausalLM
-
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype or "auto")
+    return sys.modules["transformers"].AutoModelForCausalLM.from_pretrained(folder, dtype=dtype or "auto")
 
 
 def read_file(folder: Path, dtype: torch.dtype | None) -> bytearray:
@@ -62,17 +61,20 @@ METHODS: dict[str, Callable[[Path, torch.dtype | None], object]] = {
     "load_model": ours,
     "load_model, touch": ours_and_touch,
     "from_pretrained": from_pretrained,
+    "from_pretrained, imported": from_pretrained,
     "read the file": read_file,
 }
 
 
 def measure(method: str, folder: Path, dtype: str) -> None:
     """In the child: one load, printed as JSON."""
-    if method == "from_pretrained":
+    if "from_pretrained" in method:
         import transformers
-        from transformers.models.auto import modeling_auto  # noqa: F401  its import is not loading
 
         transformers.logging.disable_progress_bar()
+    if "imported" in method:
+        with torch.device("meta"):  # imports the classes, which is not loading
+            transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.from_pretrained(folder))
     before, start = memory_mb(), time.perf_counter()
     kept = METHODS[method](folder, DTYPES[dtype])
     seconds = time.perf_counter() - start
@@ -114,7 +116,7 @@ def main() -> None:
     if arguments.one:
         measure(arguments.one, arguments.model, arguments.dtype)
         return
-    names = [name for name in METHODS if name != "from_pretrained" or find_spec("transformers")]
+    names = [name for name in METHODS if "pretrained" not in name or find_spec("transformers")]
     if not (arguments.model / "model.safetensors").is_file():
         names.remove("read the file")
     size = sum(path.stat().st_size for path in arguments.model.glob("*.safetensors")) / MIB

@@ -284,6 +284,19 @@ def view(stored: Stored) -> Tensor:
     )
 
 
+def _adjacent(sources: list[Stored]) -> bool:
+    """Whether the tensors lie in one file one after another, so that joined they are a view of it."""
+    first = sources[0]
+    if first.tensor is not None:
+        return len(sources) == 1
+    end = first.offset
+    for stored in sources:
+        if stored.mapped is not first.mapped or stored.offset != end or stored.dtype != first.dtype:
+            return False
+        end += math.prod(stored.shape) * stored.dtype.itemsize
+    return True
+
+
 def read_into(target: Tensor, stored: Stored) -> None:
     """Copy a stored tensor over `target`, contiguous and of its dtype and size, without mapping the file."""
     if stored.tensor is not None:
@@ -303,9 +316,8 @@ def read_parameter(
     shape: torch.Size, sources: list[Stored], place: Published, dtype: torch.dtype, device: torch.device | str
 ) -> Tensor:
     """One parameter from its published parts: joined, transposed, reordered and converted as needed."""
-    as_stored = len(sources) == 1 and not place.transposed and place.order is None
-    if as_stored and sources[0].dtype == dtype:
-        return view(sources[0]).view(shape).to(device)
+    if not place.transposed and place.order is None and sources[0].dtype == dtype and _adjacent(sources):
+        return view(sources[0]._replace(shape=tuple(shape))).view(shape).to(device)
     joined = torch.empty(shape, dtype=dtype)
     for target, source, part in zip(
         joined.split([p.rows for p in place.parts]), sources, place.parts, strict=True

@@ -89,6 +89,20 @@ class Cache(Protocol):
         """One new token in each of T rows: append k, v [T, K, E] to the rows, let q [T, H, E] see them."""
 
 
+class Linear(nn.Linear):
+    """Without random values of its own: Transformer.initialize or a checkpoint has them all."""
+
+    def reset_parameters(self) -> None:
+        pass
+
+
+class Embedding(nn.Embedding):
+    """Likewise."""
+
+    def reset_parameters(self) -> None:
+        pass
+
+
 class Norm(nn.Module):
     """RMSNorm x / sqrt(mean(x^2) + eps) * w, or LayerNorm, over the last dimension.
 
@@ -125,8 +139,8 @@ class Attention(nn.Module):
             "window": config.window(layer),
             "softcap": config.attention_softcap,
         }
-        self.qkv = nn.Linear(config.width, sum(self.sizes), bias=config.qkv_bias)
-        self.out = nn.Linear(heads * width, config.width, bias=config.out_bias)
+        self.qkv = Linear(config.width, sum(self.sizes), bias=config.qkv_bias)
+        self.out = Linear(heads * width, config.width, bias=config.out_bias)
         if config.qk_norm:
             shapes = {"head": ((width,),) * 2, "heads": ((heads, width), (kv_heads, width))}
             shapes["full"] = ((heads * width,), (kv_heads * width,))
@@ -171,10 +185,10 @@ class MLP(nn.Module):
         self.activation, self.gated = ACTIVATIONS[config.activation], config.gated
         inner = config.mlp_width
         if self.gated:
-            self.gate_up = nn.Linear(config.width, 2 * inner, bias=config.mlp_bias)
+            self.gate_up = Linear(config.width, 2 * inner, bias=config.mlp_bias)
         else:
-            self.up = nn.Linear(config.width, inner, bias=config.mlp_bias)
-        self.down = nn.Linear(inner, config.width, bias=config.mlp_bias)
+            self.up = Linear(config.width, inner, bias=config.mlp_bias)
+        self.down = Linear(inner, config.width, bias=config.mlp_bias)
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.gated:
@@ -225,18 +239,20 @@ class Transformer(nn.Module):
         self.config = config
         self.checkpoint_activations = False
         self.sparse_embedding_gradient = False
-        self.embedding = nn.Embedding(config.vocab_size, config.width)
-        self.positions = nn.Embedding(config.context, config.width) if config.learned_positions else None
+        self.embedding = Embedding(config.vocab_size, config.width)
+        self.positions = Embedding(config.context, config.width) if config.learned_positions else None
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
         self.norm = Norm(config, config.width)
-        self.lm_head = nn.Linear(config.width, config.vocab_size, bias=False)
+        self.lm_head = Linear(config.width, config.vocab_size, bias=False)
         if config.tied:
             self.lm_head.weight = self.embedding.weight
         self.initialize()
 
     @torch.no_grad()
     def initialize(self, generator: torch.Generator | None = None) -> None:
-        """Small random weights for training from nothing (GPT-2's scheme); free on the meta device."""
+        """Small random weights for training from nothing (GPT-2's scheme); nothing to do on the meta device."""
+        if self.embedding.weight.is_meta:
+            return
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):
                 parameter.zero_()
