@@ -24,7 +24,7 @@ class PackedLinears:
     """The linear layers of a model, packed as they are now; later changes of the weights are not seen."""
 
     def __init__(self, model: nn.Module) -> None:
-        layers = [m for m in model.modules() if type(m) is nn.Linear and "forward" not in vars(m)]
+        layers = [m for m in model.modules() if computes_linear(m)]
         self.forwards = {layer: packed_forward(layer) for layer in layers} if packable(layers) else {}
 
     @contextmanager
@@ -37,6 +37,12 @@ class PackedLinears:
         finally:
             for layer in self.forwards:
                 layer.__dict__.pop("forward", None)
+
+
+def computes_linear(module: nn.Module) -> bool:
+    """Whether a call is exactly x W^T + b; adapters and other changes of forward are left alone."""
+    plain = isinstance(module, nn.Linear) and type(module).forward is nn.Linear.forward
+    return plain and "forward" not in vars(module)
 
 
 def packable(layers: list[nn.Linear]) -> bool:

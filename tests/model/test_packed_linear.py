@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from model.packed_linear import PackedLinears
+from model.transformer import ModelConfig, Transformer
 
 
 def two_layers(dtype: torch.dtype = torch.float32) -> nn.Sequential:
@@ -52,6 +53,21 @@ def test_outside_the_model_is_as_it_was():
     torch.testing.assert_close(layers[0](x), layers[0].bias.expand(5, -1))
     layers(x).sum().backward()
     assert layers[0].bias.grad is not None
+
+
+def test_every_product_of_a_transformer_is_packed():
+    config = ModelConfig(50, 16, layers=2, heads=2, kv_heads=1, head_width=8, mlp_width=24, context=32)
+    packed = PackedLinears(Transformer(config))
+    if packed.forwards:
+        assert len(packed.forwards) == 2 * 4 + 1  # qkv, out, gate and up, down; the head
+
+
+def test_a_layer_that_computes_something_else_stays():
+    class Doubled(nn.Linear):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    assert not PackedLinears(nn.Sequential(Doubled(4, 4))).forwards
 
 
 def test_what_cannot_be_packed_stays(monkeypatch):
