@@ -211,6 +211,11 @@ def sample_completions(cfg: Config) -> Path:
         )
 
 
+def typed(prompt: str) -> str:
+    """A prompt typed in one line: there \\n stands for a line break."""
+    return prompt if "\n" in prompt else prompt.replace("\\n", "\n")
+
+
 def print_completion(cfg: Config, prompt: str) -> None:
     """Complete `prompt` on the terminal: greedily where the decode group has greedy answers, else sampled."""
     folder, compute = checkpoint_folder(cfg, cfg.run.checkpoint), Compute.choose(cfg.device, cfg.model.dtype)
@@ -264,7 +269,7 @@ def main(cfg: Config) -> None:
     if cfg.prompt is None:
         sample_completions(cfg)
     else:
-        print_completion(cfg, cfg.prompt)
+        print_completion(cfg, typed(cfg.prompt))
 
 
 if __name__ == "__main__":

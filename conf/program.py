@@ -18,11 +18,20 @@ from conf.schema import Config
 from model.training import read_position
 
 
+STAGE_KEYS = (
+    r"\+?(exp|run\.(name|checkpoint|split)|decode|sandbox|compare|device)\b"  # do not name a trained run
+)
+
+
 def run_dir(home: str) -> str:
-    """The folder of this run: `home`, or one below it per combination of a sweep, named by its overrides."""
+    """The folder of this run: `home`, or one below it per combination of a sweep, named by its overrides.
+
+    Overrides that only say what to do with a trained policy are left out, so that training and evaluating the
+    same sweep meet in the same folders.
+    """
     if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
         return home
-    overrides = [o for o in HydraConfig.get().overrides.task if not re.match(r"\+?(exp|run\.name)=", o)]
+    overrides = [o for o in HydraConfig.get().overrides.task if not re.match(STAGE_KEYS, o)]
     return f"{home}/sweep/{re.sub(r'[^A-Za-z0-9_.=,+-]', '_', ','.join(overrides)) or 'default'}"
 
 
