@@ -17,7 +17,6 @@ from omegaconf import DictConfig, OmegaConf
 from conf.schema import Config
 from model.training import read_position
 
-
 STAGE_KEYS = (
     r"\+?(exp|run\.(name|checkpoint|split)|decode|sandbox|compare|device)\b"  # do not name a trained run
 )
