@@ -148,10 +148,9 @@ def write_one_window(config: ModelConfig) -> Json:
 
 def read_qwen_windows(keys: Config, values: Json) -> Json:
     """A window only when switched on, in the layers listed or from max_window_layers on."""
-    window = keys.get("sliding_window", 4096) if keys.get("use_sliding_window") else None
-    first = keys.get("max_window_layers", 28)
+    on, window, first = (keys.get(k) for k in ("use_sliding_window", "sliding_window", "max_window_layers"))
     rest = ["sliding_attention" if i >= first else "full_attention" for i in range(values["layers"])]
-    return {"windows": sliding(keys.get("layer_types") or rest, window)}
+    return {"windows": sliding(keys.get("layer_types") or rest, window if on else None)}
 
 
 def write_qwen_windows(config: ModelConfig) -> Json:
@@ -316,6 +315,13 @@ def write_cohere(config: ModelConfig) -> Json:
 
 
 RMS_DEFAULTS = {"hidden_act": "silu", "rms_norm_eps": 1e-6}
+QWEN_ABSENT = {
+    **RMS_DEFAULTS,
+    "max_position_embeddings": 32768,
+    "num_key_value_heads": 32,
+    "sliding_window": 4096,
+    "max_window_layers": 28,
+}
 GPT2_FIXED = {
     "norm": "layer",
     "norm_bias": True,
@@ -355,7 +361,7 @@ FAMILIES: dict[str, Family] = {
     "qwen2": Family(
         "Qwen2ForCausalLM",
         "Qwen2, Qwen2.5, Qwen2.5-Coder, CodeQwen1.5",
-        absent={**RMS_DEFAULTS, "max_position_embeddings": 32768, "num_key_value_heads": 32},
+        absent=QWEN_ABSENT,
         fixed={"qkv_bias": True},
         read=read_qwen_windows,
         write=write_qwen_windows,
@@ -364,7 +370,7 @@ FAMILIES: dict[str, Family] = {
     "qwen3": Family(
         "Qwen3ForCausalLM",
         "Qwen3, dense",
-        absent={**RMS_DEFAULTS, "max_position_embeddings": 32768, "num_key_value_heads": 32, "head_dim": 128},
+        absent={**QWEN_ABSENT, "head_dim": 128},
         fixed={"qk_norm": "head"},
         read=read_qwen3,
         write=write_qwen3,

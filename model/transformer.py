@@ -250,7 +250,7 @@ class Transformer(nn.Module):
 
     @torch.no_grad()
     def initialize(self, generator: torch.Generator | None = None) -> None:
-        """Small random weights for training from nothing (GPT-2's scheme); nothing to do on the meta device."""
+        """Small random weights for training from nothing (GPT-2's scheme); nothing on the meta device."""
         if self.embedding.weight.is_meta:
             return
         for name, parameter in self.named_parameters():
