@@ -36,7 +36,7 @@ from data.pairs import (
     token_count,
 )
 from data.reference_cache import ReferenceCache, Sides, disagreement, fill
-from data.tokenizer import load_tokenizer
+from data.tokenizer import check_vocabulary, load_tokenizer
 from data.types import PreferencePair
 from losses.contract import needs_whole_batch, takes
 from losses.logprobs import token_logps
@@ -218,6 +218,7 @@ def main(cfg: Config) -> None:
         return
 
     model = load_policy(start, out if done else None, compute, **cfg.model.lora)
+    check_vocabulary(tokenizer, model.config.vocab_size)
     model.checkpoint_activations = cfg.model.activation_checkpointing
     optimizer = adamw(model, cfg.optim.lr, tuple(cfg.optim.betas), cfg.optim.eps, cfg.optim.weight_decay)
     state = load_state(out, optimizer, compute.device) if done else None  # of a loss that remembers

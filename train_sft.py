@@ -21,7 +21,7 @@ from conf.program import checkpoint_folder, claim_output, program, training_obje
 from conf.schema import Config
 from data.jsonl import digest, iterate_jsonl, write_provenance
 from data.pairs import PairBatch, collate, epoch_order, microbatches, split_by_problem, token_count
-from data.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
+from data.tokenizer import Tokenizer, check_vocabulary, load_tokenizer, train_tokenizer
 from data.toy import demonstrations
 from data.types import PreferencePair
 from model.checkpoint import weights_digest
@@ -148,6 +148,7 @@ def main(cfg: Config) -> None:
         model = load_policy(start or out, resumed, compute, **cfg.model.lora)
     else:
         model = new_model(cfg, tokenizer).to(compute.device, compute.weights)
+    check_vocabulary(tokenizer, model.config.vocab_size)
     model.checkpoint_activations = cfg.model.activation_checkpointing
     optimizer = adamw(model, cfg.optim.lr, tuple(cfg.optim.betas), cfg.optim.eps, cfg.optim.weight_decay)
     if done:

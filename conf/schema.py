@@ -10,8 +10,8 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-from data.pairing import PairingConfig
 from data.execution import SandboxConfig
+from data.pairing import PairingConfig
 from model.generate import DecodeConfig
 
 

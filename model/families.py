@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from model.config import ModelConfig
 from model.rope_settings import Json, read_rope, write_rope
-from model.transformer import ModelConfig
 
 KEYS = {
     "vocab_size": "vocab_size",

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from model.config import ModelConfig
 from model.rotary import KINDS, Rope
-from model.transformer import ModelConfig
 
 Json = dict[str, Any]  # what json.load returns
 

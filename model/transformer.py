@@ -1,6 +1,6 @@
 """The decoder-only transformer: token ids to hidden states, one class for every supported family.
 
-What differs between families is a field of ModelConfig; what a published checkpoint calls things is in
+What differs between families is a field of ModelConfig (config.py); what published files call things is in
 families.py. The output is the final norm's hidden states, not logits: losses/logprobs.py and generate.py
 multiply by `lm_head.weight`, only where they need to.
 
@@ -12,7 +12,6 @@ width · F inner width of the MLP · V vocabulary.
 """
 
 import math
-from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -21,60 +20,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from model.attention import Pairs, pair_attention
+from model.config import ModelConfig
 from model.fused import rms_norm, swiglu
 from model.rotary import Rope, Tables, rotary_tables, rotate
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """Shape and variations. The defaults are a Llama; families.py fills the rest from config.json."""
-
-    vocab_size: int
-    width: int
-    layers: int
-    heads: int
-    kv_heads: int
-    head_width: int
-    mlp_width: int
-    context: int  # longest sequence the model was made for
-    family: str = "llama"  # model_type of the published layout that load and save use
-    tied: bool = False  # lm_head.weight is embedding.weight
-    rope: Rope | None = None
-    local_rope: Rope | None = None  # of layers with a window, where it differs
-    layers_without_rope: tuple[int, ...] = ()
-    learned_positions: bool = False
-    windows: tuple[int, ...] = ()  # per layer: keys a token sees, itself included; 0 or () = all
-    norm: str = "rms"  # rms | layer
-    norm_eps: float = 1e-6
-    norm_weight: bool = True
-    norm_bias: bool = False
-    norm_plus_one: bool = False  # multiply by 1 + weight
-    norm_inputs: bool = True  # normalise what goes into attention and MLP
-    norm_outputs: bool = False  # normalise what comes out, before the residual sum
-    parallel: bool = False  # attention and MLP both read the same normalised input
-    qk_norm: str = (
-        ""  # "" | head: one weight [E] | heads: a weight per head [H, E] | full: over all heads together
-    )
-    qkv_bias: bool = False
-    out_bias: bool = False
-    mlp_bias: bool = False
-    qkv_clip: float = 0.0  # clamp q, k, v to this magnitude; 0 = none
-    activation: str = "silu"  # silu | gelu | gelu_tanh | relu
-    gated: bool = True  # down(act(gate x) * up x), else down(act(up x))
-    embedding_scale: float = 1.0
-    residual_scale: float = 1.0
-    logit_scale: float = 1.0  # folded into the hidden states
-    attention_scale: float = 0.0  # of the scores; 0 = 1/sqrt(E)
-    attention_softcap: float = 0.0  # cap * tanh(score / cap); 0 = none
-    logit_softcap: float = 0.0  # applied by whoever projects to logits
-
-    def layer_rope(self, layer: int) -> Rope | None:
-        if layer in self.layers_without_rope:
-            return None
-        return self.local_rope if self.local_rope and self.window(layer) else self.rope
-
-    def window(self, layer: int) -> int:
-        return self.windows[layer] if self.windows else 0
 
 
 class Cache(Protocol):
