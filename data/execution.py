@@ -307,8 +307,9 @@ def judge_file(source: Path, target: Path, cache: str | None, config: SandboxCon
     contents = {job.key: content_key(job, config, zygote) for job in jobs}
     counts: dict[str, int] = collections.Counter()
     with JsonlAppender(target) as out:
-        finished = {row["id"] for row in out.done if contents.get(row["id"]) == row.get("content")}
-        counts.update(row["verdict"] for row in out.done if row["id"] in finished)
+        drop_stale(out, contents)
+        finished = {row["id"] for row in out.done}
+        counts.update(row["verdict"] for row in out.done)
         left = [job for job in jobs if job.key not in finished]
         if finished:
             print(f"{len(finished)} of {len(jobs)} were judged before", file=sys.stderr)
@@ -323,6 +324,21 @@ def judge_file(source: Path, target: Path, cache: str | None, config: SandboxCon
         out.finish()
     print(", ".join(f"{name} {count}" for name, count in sorted(counts.items())), file=sys.stderr)
     return int(counts["internal_error"] > 0)
+
+
+def drop_stale(out: JsonlAppender, contents: dict[Hashable, str]) -> None:
+    """Of what an interrupted run left, keep verdicts of programs that are still the same, and no internal
+    errors."""
+    kept = [
+        row
+        for row in out.done
+        if contents.get(row["id"]) == row["content"] and row["verdict"] != Verdict.INTERNAL_ERROR
+    ]
+    if len(kept) < len(out.done):
+        out.file.truncate(0)
+        out.done = kept
+        for row in kept:
+            out.write(row)
 
 
 COLUMNS = (

@@ -41,6 +41,7 @@ MAX_FRAME = MAX_BYTES + (1 << 20)
 ALIASES = {"np": "numpy"}  # names a test may use without an import, besides the modules' own
 JUDGE_MEMORY_FACTOR = 2
 JUDGE_RECURSION = 20_000
+BUILTINS = dict(vars(builtins))
 
 
 class Outcome(Exception):
@@ -60,19 +61,13 @@ def run_judge(control: socket.socket, nursery: socket.socket, output: int, isola
     isolation.enter_judge()
     wire.send_message(control, {"ready": report})
     gc.enable()
-    before = state_of_process()
     while True:
         message, attachments = wire.read_message(control)
         result = judge_one(message["job"], message["tests"], attachments, nursery, output, report)
-        clean = state_of_process() == before and not result.pop("strained")
+        clean = not result.pop("strained") and threading.active_count() == 1
         wire.send_message(control, {"result": result, "leaving": not clean})
         if not clean:
             return
-
-
-def state_of_process() -> tuple:
-    """What tests could change for the tests after them: builtins, threads, the recursion limit."""
-    return {name: id(value) for name, value in vars(builtins).items()}, threading.active_count()
 
 
 def judge_one(
@@ -460,7 +455,17 @@ class Trial:
             raise
         except BaseException as error:
             return self.judged(error)
+        finally:
+            self.restore_builtins()
         return Outcome("passed")
+
+    def restore_builtins(self) -> None:
+        """Undo what the tests did to the builtins, at once: this code uses them too."""
+        now = builtins.__dict__
+        if now != BUILTINS:
+            now.clear()
+            now.update(BUILTINS)
+            self.session.strained = True
 
     def judged(self, error: BaseException) -> Outcome:
         """The tests ended with an exception: the program's own, or the tests' opinion of an answer."""

@@ -1,0 +1,483 @@
+# ruff: noqa: E501 - programs are one line each
+"""The sandbox as its users see it: one program, many, a file of them; what it does when parts of it die."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from data.execution import (
+    Job,
+    SandboxConfig,
+    VerdictCache,
+    execute,
+    judge,
+    main,
+    needs_inline,
+    sandbox_report,
+    zygote_for,
+)
+from data.sandbox import kernel, report
+from data.sandbox.config import LAYERS
+from data.types import ExecutionResult, Verdict
+
+ROOT = Path(__file__).parents[2]
+ADD = {
+    "prompt": "def add(a, b):\n",
+    "completion": "    return a + b\n",
+    "test": "def check(candidate):\n    assert candidate(1, 2) == 3\n    assert add(2, 2) == 4\n",
+    "entry_point": "add",
+}
+CONFIG = SandboxConfig(workers=2)
+
+
+def add(completion: str, **changes: object) -> dict:
+    return ADD | {"completion": completion} | changes
+
+
+# verdicts
+
+
+@pytest.mark.parametrize(
+    ("completion", "verdict", "kind"),
+    [
+        ("    return a + b\n", Verdict.PASSED, ""),
+        ("    return a\n", Verdict.WRONG_ANSWER, ""),
+        ("    return None\n", Verdict.WRONG_ANSWER, ""),
+        ("    return a / 0\n", Verdict.RUNTIME_ERROR, "ZeroDivisionError"),
+        ("    class Odd(Exception): pass\n    raise Odd\n", Verdict.RUNTIME_ERROR, "Odd"),
+        ("    return (\n", Verdict.SYNTAX_ERROR, "SyntaxError"),
+        ("    while True: pass\n", Verdict.TIMEOUT, ""),
+        ("    return 'x' * 10**12\n", Verdict.OUT_OF_MEMORY, "MemoryError"),
+        ("    while True: print('x' * 10**6)\n", Verdict.OUTPUT_LIMIT, "OSError"),
+        ("    import os; os.abort()\n", Verdict.KILLED, "SIGABRT"),
+        ("    import os; os._exit(0)\n", Verdict.RUNTIME_ERROR, "EarlyExit"),
+        ("    pass\ndel add\n", Verdict.RUNTIME_ERROR, "NameError"),
+    ],
+)
+def test_each_outcome(completion, verdict, kind):
+    result = execute(add(completion), 0.5, CONFIG)
+    assert (result.verdict, result.kind) == (verdict, kind), result
+    assert result.mode == "split"
+
+
+def test_the_detail_names_the_test_that_failed():
+    result = execute(add("    return 3\n"), 1.0, CONFIG)
+    assert result.detail == "test 2: assert add(2, 2) == 4"
+    assert result.tests_passed == 1
+
+
+def test_a_pass_counts_its_tests_and_its_time():
+    result = execute(add("    sum(range(3_000_000))\n    return a + b\n"), 5.0, CONFIG)
+    assert (result.tests_passed, result.tests_total) == (2, 2)
+    assert 0.01 < result.cpu <= result.wall
+    assert result.max_rss > 1 << 20
+
+
+def test_sleeping_for_the_whole_limit_is_a_timeout_but_waiting_for_a_core_is_none():
+    started = time.monotonic()
+    assert execute(add("    import time; time.sleep(60)\n"), 0.3, CONFIG).verdict is Verdict.TIMEOUT
+    assert time.monotonic() - started < 20
+
+
+def test_a_call_limit_and_data_for_generated_tests():
+    test = (
+        "def check(candidate):\n    __judge__.total(3)\n    __judge__.limit_call(0.2)\n"
+        "    for a, b, c in __judge__.data:\n        assert candidate(a, b) == c\n        __judge__.passed()\n"
+    )
+    program = add("    return a + b\n", test=test, data=[(1, 2, 3), (4, 5, 9), (0, 0, 1)])
+    result = execute(program, 5.0, CONFIG)
+    assert (result.verdict, result.tests_passed, result.tests_total) == (Verdict.WRONG_ANSWER, 2, 3)
+    slow = execute(program | {"completion": "    while a == 4: pass\n    return a + b\n"}, 30.0, CONFIG)
+    assert (slow.verdict, slow.tests_passed) == (Verdict.TIMEOUT, 1)
+    assert slow.cpu < 5
+
+
+def test_large_data_and_large_tests():
+    values = [float(n) for n in range(1_500_000)]  # 12 MB
+    test = "def check(candidate):\n    assert candidate(__judge__.data, []) == __judge__.data\n"
+    assert execute(add("    return a + b\n", test=test, data=values), 10.0, CONFIG).verdict is Verdict.PASSED
+    text = "def check(candidate):\n    assert candidate([1] * 5, []) == " + "[1, 1, 1, 1, 1]" + " + []" * 1000
+    text += "\nTABLE = " + repr(list(range(300_000)))
+    assert execute(add("    return a + b\n", test=text), 10.0, CONFIG).verdict is Verdict.PASSED
+
+
+def test_names_of_the_prompt_are_the_true_ones():
+    program = {
+        "prompt": "def helper(x):\n    return x + 1\n\ndef add(a, b):\n    '''Adds.'''\n",
+        "completion": "    return 0\nhelper = lambda x: 0\n",
+        "test": "def check(candidate):\n    assert candidate(1, 2) == helper(2)\n",
+        "entry_point": "add",
+    }
+    assert execute(program, 1.0, CONFIG).verdict is Verdict.WRONG_ANSWER
+    assert execute(program | {"completion": "    return 3\n"}, 1.0, CONFIG).verdict is Verdict.PASSED
+
+
+def test_modules_the_test_takes_for_granted():
+    for test in ("assert math.floor(add(1, 2.5)) == 3", "assert np.sum([add(1, 1)]) == 2"):
+        if "np" in test:
+            pytest.importorskip("numpy", reason="NumPy is optional")
+        assert execute(add("    return a + b\n", test=test), 5.0, CONFIG).verdict is Verdict.PASSED
+
+
+@pytest.mark.parametrize(("test", "words"), [("", "empty"), ("def check(:", "does not compile")])
+def test_a_test_that_cannot_decide_is_no_pass(test, words):
+    result = execute(add("    return a + b\n", test=test), 1.0, CONFIG)
+    assert result.verdict is Verdict.INTERNAL_ERROR
+    assert words in result.detail
+
+
+def test_a_program_without_its_keys_is_a_mistake():
+    with pytest.raises(ValueError, match=r"no test, entry_point.*completion, prompt"):
+        execute({"prompt": "", "completion": ""})
+
+
+# inline mode
+
+PATCHING = {
+    "prompt": "",
+    "completion": "import time\ndef now():\n    return time.time()\n",
+    "test": "import time\ntime.time = lambda: 42\nassert now() == 42\n",
+    "entry_point": "now",
+}
+
+
+def test_inline_mode_is_for_tests_that_share_the_programs_modules():
+    assert needs_inline(PATCHING)
+    assert not needs_inline(ADD)
+    result = execute(PATCHING | {"mode": "inline"}, 1.0, CONFIG)
+    assert (result.verdict, result.mode) == (Verdict.PASSED, "inline")
+
+
+@pytest.mark.parametrize(
+    ("completion", "verdict"),
+    [
+        ("def now(): return 41", Verdict.WRONG_ANSWER),
+        ("import os\nos._exit(0)", Verdict.RUNTIME_ERROR),
+        ("raise SystemExit(0)", Verdict.RUNTIME_ERROR),
+        ("import sys\ndef now(): sys.exit(0)", Verdict.RUNTIME_ERROR),
+        (
+            "import builtins\nbuiltins.exec = builtins.compile = lambda *a: None\ndef now(): return 1",
+            Verdict.WRONG_ANSWER,
+        ),
+        ("def now():\n    while True: pass", Verdict.TIMEOUT),
+        ("check = lambda c: None\ndef now(): return 1", Verdict.WRONG_ANSWER),
+    ],
+)
+def test_inline_mode_is_hardened(completion, verdict):
+    program = PATCHING | {"mode": "inline", "completion": completion}
+    assert execute(program, 0.5, CONFIG).verdict is verdict
+
+
+# many programs
+
+
+def test_results_come_as_programs_finish():
+    jobs = [Job("slow", add("    while True: pass\n"), 0.6), *(Job(n, ADD) for n in range(20))]
+    order = [key for key, _ in judge(jobs, CONFIG)]
+    assert sorted(map(str, order)) == sorted([*map(str, range(20)), "slow"])
+    assert order.index("slow") > 5
+
+
+def test_jobs_are_drawn_one_by_one_and_judging_can_be_left():
+    drawn = []
+
+    def endless():
+        while True:
+            drawn.append(len(drawn))
+            yield Job(len(drawn), ADD)
+
+    for number, (_, result) in enumerate(judge(endless(), CONFIG)):
+        assert result.verdict is Verdict.PASSED
+        if number == 5:
+            break
+    assert len(drawn) < 20
+    assert execute(ADD, 1.0, CONFIG).verdict is Verdict.PASSED
+
+
+def test_two_judgings_at_once():
+    first, second = (
+        judge([Job(n, ADD) for n in range(6)], CONFIG),
+        judge([Job(n, ADD) for n in range(6)], CONFIG),
+    )
+    verdicts = [result.verdict for pair in zip(first, second, strict=True) for _, result in pair]
+    assert verdicts == [Verdict.PASSED] * 12
+
+
+def test_one_program_does_not_see_another():
+    spy = "    import sys\n    seen = getattr(sys, 'left', None)\n    sys.left = 1\n    return a + b if seen is None else 0\n"
+    jobs = [Job(n, add(spy, test="assert add(1, 2) == 3")) for n in range(8)]
+    assert {r.verdict for _, r in judge(jobs, CONFIG)} == {Verdict.PASSED}
+
+
+def test_tests_that_spoil_their_process_do_not_reach_the_next():
+    spoil = "import builtins\nbuiltins.sorted = builtins.spoilt = lambda x: 7\nassert add(1, 2) == 3\n"
+    lean = "assert sorted([2, 1]) == [1, 2] and add(1, 2) == 3\ntry: spoilt\nexcept NameError: pass\nelse: assert 0"
+    jobs = [Job(n, add("    return a + b\n", test=spoil if n % 2 == 0 else lean)) for n in range(8)]
+    assert {r.verdict for _, r in judge(jobs, SandboxConfig(workers=1))} == {Verdict.PASSED}
+
+
+def test_random_numbers_are_the_same_in_every_run():
+    completion = "    import random\n    return random.random()\n"
+    test = "first = add(1, 2)\nraise ValueError(repr(first))"
+    details = [execute(add(completion, test=test), 1.0, CONFIG).detail for _ in range(2)]
+    assert details[0] == details[1]
+    unseeded = SandboxConfig(workers=1, seed=-1)
+    details = [execute(add(completion, test=test), 1.0, unseeded).detail for _ in range(2)]
+    assert details[0] != details[1]
+
+
+def test_a_cache_spares_duplicates_and_earlier_runs(tmp_path):
+    jobs = [Job(n, add(f"    return a + b  # {n % 3}\n")) for n in range(9)]
+    cache = VerdictCache(tmp_path / "verdicts.jsonl")
+    assert {r.verdict for _, r in judge(jobs, CONFIG, cache)} == {Verdict.PASSED}
+    assert len((tmp_path / "verdicts.jsonl").read_text().splitlines()) == len(cache.results) == 3
+    with open(tmp_path / "verdicts.jsonl", "a") as file:
+        file.write('{"content": "torn')
+    again = VerdictCache(tmp_path / "verdicts.jsonl")
+    assert again.results == cache.results
+    for content in again.results:  # what is remembered is believed
+        again.results[content] = ExecutionResult(verdict=Verdict.KILLED)
+    assert {r.verdict for _, r in judge(jobs, CONFIG, again)} == {Verdict.KILLED}
+    assert {r.verdict for _, r in judge(jobs, SandboxConfig(workers=2, seconds=2.0), again)} == {
+        Verdict.PASSED
+    }
+
+
+# parts that die
+
+
+def below(pid: int) -> list[int]:
+    """All descendants of a process."""
+    children: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            text = path.read_text(errors="replace")
+            parent = int(text[text.rindex(")") + 2 :].split()[1])
+            children.setdefault(parent, []).append(int(path.parent.name))
+    found = children.get(pid, [])
+    for child in found:
+        found += children.get(child, [])
+    return found
+
+
+@pytest.mark.skipif(not kernel.LINUX, reason="looks at /proc")
+def test_judging_survives_the_death_of_any_of_its_processes():
+    config = SandboxConfig(workers=3, processes=65)  # a zygote of its own
+    zygote = zygote_for(config)
+    kills = iter(range(1000))
+
+    def jobs():
+        for number in range(60):
+            victims = below(zygote.process.pid)
+            if number % 6 == 5 and victims:
+                with contextlib.suppress(OSError):
+                    os.kill(victims[next(kills) * 7 % len(victims)], signal.SIGKILL)
+            if number == 40:
+                zygote.process.kill()
+            yield Job(number, add("    import time; time.sleep(0.02)\n    return a + b\n"))
+
+    results = dict(judge(jobs(), config))
+    assert len(results) == 60
+    assert sum(r.verdict is Verdict.PASSED for r in results.values()) >= 55
+    assert {r.verdict for r in results.values()} <= {Verdict.PASSED, Verdict.INTERNAL_ERROR, Verdict.KILLED}
+
+
+@pytest.mark.skipif(not kernel.LINUX, reason="looks at /proc")
+def test_nothing_is_left_when_the_host_is_killed(tmp_path):
+    script = (
+        "import os, sys\nfrom data.execution import *\nimport data.execution as e\n"
+        "p = dict(prompt='', completion='def f():\\n    while True: pass', test='f()', entry_point='f')\n"
+        "execute(p, 0.1)\nz = next(iter(e.ZYGOTES.values()))\nprint(z.process.pid, z.folder, flush=True)\nexecute(p, 60.0)\n"
+    )
+    host = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    pid, folder = host.stdout.readline().split()
+    time.sleep(0.3)
+    processes = [int(pid), *below(int(pid))]
+    assert len(processes) > 3
+    host.kill()
+    host.wait()
+    host.stdout.close()
+    end = time.monotonic() + 20
+    while time.monotonic() < end and (any(map(alive, processes)) or os.path.exists(folder)):
+        time.sleep(0.05)
+    assert not list(filter(alive, processes))
+    assert not os.path.exists(folder)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return False
+
+
+def test_from_a_thread_and_beside_threads():
+    results = []
+    thread = threading.Thread(target=lambda: results.append(execute(ADD, 2.0, CONFIG)))
+    thread.start()
+    thread.join()
+    assert results[0].verdict is Verdict.PASSED
+
+
+# layers
+
+
+@pytest.mark.skipif(not kernel.LINUX, reason="the kernel layers are Linux's")
+@pytest.mark.parametrize("layer", ["namespaces", "landlock", "seccomp"])
+def test_each_layer_alone(layer):
+    layers = ["split", "rlimits", layer]
+    config = SandboxConfig(workers=1, layers=layers)
+    active = zygote_for(config).report["active"]
+    if layer not in active:
+        pytest.skip(f"{layer}: {zygote_for(config).report['missing'][layer]}")
+    assert execute(ADD, 2.0, config).verdict is Verdict.PASSED
+    attempts = {
+        "namespaces": "import socket\n    socket.create_connection(('127.0.0.1', 9), 1)",
+        "landlock": "open('/etc/passwd')",
+        "seccomp": "import os\n    os.fork()",
+    }
+    attempt = (
+        "    try:\n        "
+        + attempts[layer].replace("\n", "\n    ")
+        + "\n    except OSError: return a + b\n"
+    )
+    assert execute(add(attempt), 2.0, config).verdict is Verdict.PASSED
+    assert sandbox_report(config).startswith("sandbox: split+rlimits")
+
+
+def test_a_required_layer_that_is_missing_stops_everything():
+    config = SandboxConfig(workers=1, layers=["split", "rlimits"], require=["split", "seccomp"])
+    with pytest.raises(ValueError, match=r"sandbox.require names seccomp.*not asked for"):
+        execute(ADD, 1.0, config)
+
+
+def test_no_isolation_is_said_loudly():
+    bare = {"active": {"split": "", "rlimits": ""}, "missing": {"seccomp": "EPERM, not permitted"}}
+    assert "WARNING" in report.warning(bare)
+    assert not report.warning({"active": {"landlock": "abi1"}, "missing": {}})
+    line = report.report_line(bare, {"python": "3.11.1", "numpy": ""}, 2, 3.0, 4096)
+    assert line == (
+        "sandbox: split+rlimits | missing: seccomp (EPERM, not permitted) | python 3.11.1 | W=2 T=cpu 3s mem 4GiB"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"seconds": 0}, "seconds is 0"),
+        ({"workers": -1}, "workers is -1"),
+        ({"require": ["vault"]}, "names the layer 'vault'"),
+        ({"layers": ["seccom"]}, "names the layer 'seccom'"),
+    ],
+)
+def test_a_wrong_setting_is_named(change, words):
+    with pytest.raises(ValueError, match=words):
+        SandboxConfig(**change)
+
+
+@pytest.mark.parametrize("name", ["strict", "plain"])
+def test_the_configuration_files_name_every_setting(name):
+    omegaconf = pytest.importorskip("omegaconf", reason="comes with hydra-core")
+    settings = omegaconf.OmegaConf.load(ROOT / f"conf/sandbox/{name}.yaml")
+    assert set(settings) == {field.name for field in dataclasses.fields(SandboxConfig)}
+    merged = omegaconf.OmegaConf.merge(omegaconf.OmegaConf.structured(SandboxConfig), settings)
+    config = omegaconf.OmegaConf.to_object(merged)
+    assert set(config.layers) <= set(LAYERS)
+    if name == "strict":
+        assert config == SandboxConfig()
+
+
+# the command
+
+
+def write_rows(path: Path, *changes: dict) -> Path:
+    rows = [{"id": f"p{n}", "timeout": 1.0} | ADD | change for n, change in enumerate(changes)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_the_command_judges_a_file(tmp_path, capsys):
+    source = write_rows(
+        tmp_path / "in.jsonl", {}, {"completion": "    return 0\n"}, {"completion": "    return (\n"}
+    )
+    target = tmp_path / "out.jsonl"
+    assert main([f"input={source}", f"output={target}", "workers=2", "require=split"]) == 0
+    rows = {row["id"]: row for row in map(json.loads, target.read_text().splitlines())}
+    assert [rows[f"p{n}"]["verdict"] for n in range(3)] == ["passed", "wrong_answer", "syntax_error"]
+    said = capsys.readouterr().err
+    assert said.startswith("sandbox: split+")
+    assert "passed 1" in said
+
+
+def test_the_command_goes_on_where_it_was_stopped(tmp_path):
+    source = write_rows(
+        tmp_path / "in.jsonl", *({"completion": f"    return a + b  # {n}\n"} for n in range(5))
+    )
+    target = tmp_path / "out.jsonl"
+    assert main([f"input={source}", f"output={target}"]) == 0
+    lines = target.read_text().splitlines()
+    forged = [json.dumps(json.loads(line) | {"detail": "kept"}) for line in lines[:2]]
+    changed = [json.dumps(json.loads(lines[2]) | {"content": "of another program", "detail": "kept"})]
+    target.unlink()
+    (tmp_path / "out.jsonl.partial").write_text("\n".join([*forged, *changed]) + '\n{"id": "p3", "ver')
+    assert main([f"input={source}", f"output={target}"]) == 0
+    rows = [json.loads(line) for line in target.read_text().splitlines()]
+    kept = [row["id"] for row in rows if row["detail"] == "kept" and row["content"] != "of another program"]
+    assert len(kept) == 2
+    assert {row["id"] for row in rows} == {f"p{n}" for n in range(5)}
+    assert len(rows) == 5
+
+
+def test_the_command_says_when_it_failed_itself(tmp_path):
+    source = write_rows(tmp_path / "in.jsonl", {}, {"test": "def check(:"})
+    assert main([f"input={source}", f"output={tmp_path / 'out.jsonl'}"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('{"id": 1}', "line 2: no prompt, completion, test, entry_point"),
+        (json.dumps({"id": "p0"} | ADD), "line 2: id 'p0' is not a new"),
+        (json.dumps({"id": 2, "timeout": "3"} | ADD), "line 2: timeout '3'"),
+        (json.dumps({"id": 2} | ADD | {"completion": None}), "line 2: completion is NoneType"),
+        ("{", "line 2: not JSON"),
+    ],
+)
+def test_the_command_names_the_line_of_a_mistake(tmp_path, capsys, line, words):
+    source = write_rows(tmp_path / "in.jsonl", {})
+    with open(source, "a") as file:
+        file.write(line + "\n")
+    assert main([f"input={source}", f"output={tmp_path / 'out.jsonl'}"]) == 1
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["input=x"], "output= is missing"),
+        (["input=x", "output=y", "worker=3"], "'worker=3' is no option"),
+        (["input=x", "output=y", "seconds=soon"], "seconds=soon: a number"),
+        (["input=no-such-file", "output=y"], "no-such-file does not exist"),
+    ],
+)
+def test_the_command_names_a_wrong_argument(capsys, arguments, words):
+    assert main(arguments) == 1
+    assert words in capsys.readouterr().err
+
+
+def test_a_fresh_interpreter_can_execute():
+    script = f"from data.execution import execute\nprint(execute({ADD!r}, 3.0).verdict)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "passed\n", done.stderr
