@@ -21,8 +21,6 @@ from argparse import Namespace
 from functools import partial
 from pathlib import Path
 
-import torch
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bench.measure import (
     BETA,
@@ -43,45 +41,46 @@ from data.reference_cache import ReferenceCache, Sides, fill
 from data.types import PreferencePair
 from losses.dpo import dpo_loss
 from model.optim import adamw
-from model.training import Metrics, autocast, choose_dtype, load_policy
+from model.training import Compute, Metrics, load_policy
 from model.transformer import Transformer
 from train_dpo import score, train_step
 
 
 def score_reference(
-    model: Transformer, cast: partial, pairs: list[PreferencePair], budget: int
+    model: Transformer, compute: Compute, pairs: list[PreferencePair], budget: int
 ) -> list[Sides]:
     """The reference column, filled as train_dpo.py fills it, in a cache that is thrown away."""
     with tempfile.TemporaryDirectory() as folder:
         cache = ReferenceCache(folder, weights="initial")
-        fill(cache, pairs, partial(score, model, cast), budget)
+        fill(cache, pairs, partial(score, model, compute), budget)
         return [cache.of(pair) for pair in pairs]
 
 
 def measure(args: Namespace) -> Run:
     """Load, score the reference, take the steps."""
     run = Run("project", base_mb=memory_mb())
-    device = torch.device(args.device)
-    dtype, weight_dtype = choose_dtype(args.dtype, device)
-    cast = partial(autocast, dtype, device)
+    compute = Compute.choose(args.device, args.dtype)
     pairs = read_ids(args.pairs, args.steps * args.batch)
 
-    model = load_policy(args.model, None, dtype=weight_dtype, device=device, rank=0, alpha=0, targets=())
+    model = load_policy(args.model, None, compute)
     model.checkpoint_activations = args.checkpoint_activations
     optimizer = adamw(model, LEARNING_RATE, BETAS, EPS, DECAY)
     clock = Clock(args.device)
-    reference = score_reference(model, cast, pairs, args.microbatch)
+    reference = score_reference(model, compute, pairs, args.microbatch)
     run.ref_s, run.ref_pairs = clock.lap()[0], len(pairs)
 
     def batches(index: list[int]) -> list[PairBatch]:
         groups = microbatches([token_count(pairs[i]) for i in index], args.microbatch)
-        return [collate(pairs, [index[i] for i in group], reference=reference).to(device) for group in groups]
+        return [
+            collate(pairs, [index[i] for i in group], reference=reference).to(compute.device)
+            for group in groups
+        ]
 
     metrics = Metrics()
     for step in range(args.steps):
         clock.lap()
         laid_out = batches(places(step, args.batch, len(pairs)))
-        train_step(model, optimizer, laid_out, partial(dpo_loss, beta=BETA), cast, CLIP, metrics)
+        train_step(model, optimizer, laid_out, partial(dpo_loss, beta=BETA), compute, CLIP, metrics)
         run.note(clock.lap(), metrics.means()["loss"])
     return run
 
