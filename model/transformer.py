@@ -38,17 +38,15 @@ class Cache(Protocol):
 
 
 class Linear(nn.Linear):
-    """Without random values of its own: Transformer.initialize or a checkpoint has them all."""
+    """Without values of its own: Transformer.initialize or a checkpoint gives all parameters theirs."""
 
     def reset_parameters(self) -> None:
         pass
 
 
 class Embedding(nn.Embedding):
-    """Likewise."""
-
     def reset_parameters(self) -> None:
-        pass
+        pass  # like Linear
 
 
 class Norm(nn.Module):
@@ -177,16 +175,13 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """ids [T] -> hidden [T, D]; multiply by `lm_head.weight` [V, D] for logits.
 
-    Two switches for training. `checkpoint_activations`: keep only each block's input, recompute the rest in
-    backward. `sparse_embedding_gradient`: with a tied head on a CPU, hand the embedding's gradient over as
-    the rows it touches, to be added to the head's; only for losses that use the head (else it stays sparse).
+    Set `checkpoint_activations` to keep only each block's input and recompute the rest in backward.
     """
 
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config
         self.checkpoint_activations = False
-        self.sparse_embedding_gradient = False
         self.embedding = Embedding(config.vocab_size, config.width)
         self.positions = Embedding(config.context, config.width) if config.learned_positions else None
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
@@ -221,8 +216,7 @@ class Transformer(nn.Module):
         records the keys and values of such a forward. Without spans attention is the cache's: the T tokens
         are the next ones of T rows that it holds.
         """
-        sparse = self.sparse_embedding_gradient and self.config.tied and ids.device.type == "cpu"
-        x = F.embedding(ids, self.embedding.weight, sparse=sparse)
+        x = self.embedding(ids)
         if self.config.embedding_scale != 1:
             x = x * torch.tensor(self.config.embedding_scale, dtype=x.dtype)
         if self.positions is not None:

@@ -408,17 +408,3 @@ def test_autocast_keeps_the_residual_stream_in_float32():
         hidden = model(ids, positions, spans)
     assert hidden.dtype == torch.float32
     torch.testing.assert_close(hidden, exact, atol=0.1, rtol=0.05)
-
-
-def test_the_sparse_embedding_gradient_is_the_dense_one():
-    positions, spans = layout(PAIRS)
-    ids = torch.randint(0, 50, (len(positions),))
-    gradients = []
-    for sparse in (False, True):
-        model = build(replace(BASE, tied=True))
-        model.sparse_embedding_gradient = sparse
-        for _ in range(2):  # also onto a gradient that is there already
-            (model(ids, positions, spans) @ model.lm_head.weight.T).square().sum().backward()
-        assert not model.embedding.weight.grad.is_sparse
-        gradients.append(model.embedding.weight.grad)
-    torch.testing.assert_close(*gradients, atol=1e-10, rtol=0)
