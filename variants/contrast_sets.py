@@ -1,0 +1,71 @@
+"""What TIS-DPO's contrastive models are trained on, from a pairs file (see token_weights.py).
+
+    python -m variants.contrast_sets +exp=tis_dpo
+
+Writes into out/<run.name>: swapped.jsonl, the pairs with chosen and rejected exchanged ("reverse DPO"); and
+chosen.jsonl and rejected.jsonl, each side as demonstrations for train_sft.py.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from conf.program import checkpoint_folder, program
+from conf.schema import Config
+from data.jsonl import write_jsonl, write_provenance
+from data.tokenizer import Tokenizer, load_tokenizer
+from data.types import PreferencePair
+from variants.scoring import training_pairs
+
+KEPT = ("checkpoint", "tokenizer")  # of a pair's meta: digests that stay true
+
+
+def swapped(pair: PreferencePair) -> PreferencePair:
+    """Chosen and rejected exchanged, text and ids."""
+    return replace(
+        pair,
+        chosen=pair.rejected,
+        rejected=pair.chosen,
+        chosen_ids=pair.rejected_ids,
+        rejected_ids=pair.chosen_ids,
+        meta={name: pair.meta[name] for name in KEPT if name in pair.meta} | {"swapped": True},
+    )
+
+
+def side_demonstrations(pairs: Sequence[PreferencePair], side: str, tokenizer: Tokenizer) -> list[dict]:
+    """One side of every pair, each distinct answer once, as prompt and completion."""
+    rows = {}
+    for pair in pairs:
+        if tokenizer.prompt_ids(pair.prompt) != pair.prompt_ids:
+            raise ValueError(
+                f"{pair.task_id}: its prompt is a conversation, which train_sft.py cannot read as text; "
+                "use the estimator of variant=tis_dpo or tis_prompt"
+            )
+        completion = getattr(pair, side)
+        rows[pair.prompt, completion] = {
+            "task_id": pair.task_id,
+            "prompt": pair.prompt,
+            "completion": completion,
+        }
+    return list(rows.values())
+
+
+@program
+def main(cfg: Config) -> None:
+    """Read the pairs, write the three files."""
+    tokenizer = load_tokenizer(checkpoint_folder(cfg, cfg.run.init))
+    pairs = training_pairs(cfg, tokenizer)
+    files = {
+        "swapped": list(map(swapped, pairs)),
+        "chosen": side_demonstrations(pairs, "chosen", tokenizer),
+        "rejected": side_demonstrations(pairs, "rejected", tokenizer),
+    }
+    for name, rows in files.items():
+        path = Path(cfg.run.home, f"{name}.jsonl")
+        write_jsonl(path, rows)
+        write_provenance(path, pairs=cfg.data.pairs, rows=len(rows))
+        print(f"written    {path}: {len(rows)} rows")
+
+
+if __name__ == "__main__":
+    main()
