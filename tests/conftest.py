@@ -10,6 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from data.jsonl import write_jsonl
+from data.problems import CACHE
 from data.tokenizer import load_tokenizer, train_tokenizer
 from data.toy import toy_problems
 from model.checkpoint import save_model
@@ -37,6 +38,21 @@ def compose_config(*overrides: str) -> DictConfig:
         cfg = compose("config", overrides=list(overrides), return_hydra_config=True)
     HydraConfig.instance().set_config(cfg)
     return cfg
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--benchmarks",
+        type=Path,
+        default=CACHE,
+        help="folder with the published benchmark files; tests that need an absent one are skipped",
+    )
+
+
+@pytest.fixture(scope="session")
+def benchmarks(request: pytest.FixtureRequest) -> Path:
+    """Where published benchmark files are looked for."""
+    return request.config.getoption("--benchmarks")
 
 
 @pytest.fixture(scope="session")
