@@ -125,7 +125,7 @@ class Session:
 
     def __init__(self, nursery: socket.socket, output: int, job: dict, report: dict) -> None:
         self.nursery, self.output, self.job = nursery, output, job
-        self.channel, self.pid, inner = receive_process(nursery)
+        self.channel, self.pid, inner = receive_process(nursery, report["own_pids"])
         self.channel.setblocking(False)
         self.clock = Clock(self.pid, job["seconds"], f"/proc/{inner if report['own_root'] else self.pid}")
         self.poll = select.poll()
@@ -266,7 +266,7 @@ class Session:
         }
 
 
-def receive_process(nursery: socket.socket) -> tuple[socket.socket, int, int]:
+def receive_process(nursery: socket.socket, own_pids: bool) -> tuple[socket.socket, int, int]:
     """(channel, pid as this process sees it, pid as the nursery sees it) of the next program's process."""
     space = socket.CMSG_SPACE(4) + socket.CMSG_SPACE(CREDENTIALS.size)
     data, ancillary, _, _ = nursery.recvmsg(PID.size, space)
@@ -277,7 +277,7 @@ def receive_process(nursery: socket.socket) -> tuple[socket.socket, int, int]:
     for _, kind, content in ancillary:
         if kind == socket.SCM_RIGHTS:
             channel = socket.socket(fileno=array.array("i", content[:4])[0])
-        elif kind == getattr(socket, "SCM_CREDENTIALS", None):
+        elif own_pids and kind == socket.SCM_CREDENTIALS:
             outer = CREDENTIALS.unpack(content[: CREDENTIALS.size])[0]
     if channel is None:
         raise wire.Closed

@@ -16,7 +16,7 @@ from data.sandbox.isolation import Isolation
 from data.sandbox.namespaces import renew_scratch
 from data.sandbox.program import clean_interpreter, run_program, warm_up
 from data.sandbox.reap import kill_all
-from data.sandbox.scratch import remove_tree
+from data.sandbox.scratch import empty_folder
 
 PID = struct.Struct("<i")
 CREDENTIALS = struct.Struct("iII")
@@ -86,12 +86,10 @@ def end(pid: int, own_pids: bool) -> bytes:
 
 def empty_scratch(isolation: Isolation) -> None:
     """The next program finds nothing of the last one."""
-    if not os.listdir(isolation.scratch):
-        return
-    os.chdir("/")
     if isolation.own_root:
-        renew_scratch(isolation.options["scratch_mb"])
-    else:
-        remove_tree(isolation.scratch)
-        os.mkdir(isolation.scratch, 0o700)
-    os.chdir(isolation.scratch)
+        if os.listdir(isolation.scratch):
+            os.chdir("/")
+            renew_scratch(isolation.options["scratch_mb"])
+            os.chdir(isolation.scratch)
+    else:  # the folder itself stays: Landlock's rule and the working directory hold on to it
+        empty_folder(isolation.scratch)

@@ -1,35 +1,39 @@
 """Delete a folder a hostile program has filled: any depth, any modes, links never followed."""
 
 import contextlib
+import itertools
 import os
 import stat
+from collections.abc import Iterator
 
 
 def remove_tree(path: str) -> bool:
-    """Delete `path` and everything below, as far as permitted; True when it is gone.
-
-    No recursion and no long paths: folders deeper than a path name may be are first moved up.
-    """
+    """Delete `path` and everything below, as far as permitted; True when it is gone."""
     with contextlib.suppress(OSError):
         if not stat.S_ISDIR(os.lstat(path).st_mode):
             os.unlink(path)
-            return True
-        unlock(path)
-        for _ in range(1_000_000):
-            folders = remove_files(path)
-            if not folders:
-                os.rmdir(path)
-                return True
-            for number, name in enumerate(folders):
-                raise_children(path, name, number)
+        else:
+            empty_folder(path)
+            os.rmdir(path)
     return not os.path.lexists(path)
 
 
+def empty_folder(path: str) -> None:
+    """Delete everything below `path`. OSError when something cannot be deleted.
+
+    No recursion and no long paths: what lies deeper than a path name may be is moved up first.
+    """
+    unlock(path)
+    moved = itertools.count()
+    while folders := remove_files(path):
+        for name in folders:
+            raise_children(path, name, moved)
+
+
 def unlock(path: str) -> None:
-    with contextlib.suppress(OSError):
-        os.chmod(path, 0o700, follow_symlinks=False) if os.chmod in os.supports_follow_symlinks else os.chmod(
-            path, 0o700
-        )
+    """Give the owner all rights on a folder (the caller has seen that it is no link)."""
+    if os.lstat(path).st_mode & 0o700 != 0o700:
+        os.chmod(path, 0o700)
 
 
 def remove_files(path: str) -> list[str]:
@@ -50,9 +54,12 @@ def remove_files(path: str) -> list[str]:
     return folders
 
 
-def raise_children(path: str, name: str, number: int) -> None:
-    """Delete the files of a folder, move its folders up beside it, delete it."""
+def raise_children(path: str, name: str, moved: Iterator[int]) -> None:
+    """Delete the files of a folder, move its folders up beside it under new names, delete it."""
     full = os.path.join(path, name)
-    for index, child in enumerate(remove_files(full)):
-        os.rename(os.path.join(full, child), os.path.join(path, f".{number}.{index}.{len(name) % 7}.up"))
+    for child in remove_files(full):
+        target = os.path.join(path, f".moved-{os.getpid()}-{next(moved)}")
+        while os.path.lexists(target):
+            target += "-"
+        os.rename(os.path.join(full, child), target)
     os.rmdir(full)

@@ -354,6 +354,18 @@ def test_each_layer_alone(layer):
     assert sandbox_report(config).startswith("sandbox: split+rlimits")
 
 
+@pytest.mark.parametrize("layers", [["split", "rlimits"], list(LAYERS)])
+def test_time_is_measured_with_and_without_layers(layers):
+    config = SandboxConfig(workers=1, layers=layers)
+    busy = execute(add("    while True: pass\n"), 0.3, config)
+    idle = execute(add("    import time; time.sleep(60)\n"), 0.3, config)
+    assert (busy.verdict, idle.verdict) == (Verdict.TIMEOUT, Verdict.TIMEOUT)
+    assert 0.3 <= busy.cpu < 2
+    assert idle.cpu < 0.1
+    crashed = execute(add("    import ctypes; ctypes.string_at(0)\n"), 3.0, config)
+    assert (crashed.verdict, crashed.kind) == (Verdict.KILLED, "SIGSEGV")
+
+
 def test_a_required_layer_that_is_missing_stops_everything():
     config = SandboxConfig(workers=1, layers=["split", "rlimits"], require=["split", "seccomp"])
     with pytest.raises(ValueError, match=r"sandbox.require names seccomp.*not asked for"):

@@ -109,7 +109,7 @@ right(
 )
 right(
     "deep recursion through C",
-    "import sys, functools\nsys.setrecursionlimit(10**5)\n@functools.lru_cache(None)\ndef d(n): return 0 if n == 0 else 1 + d(n - 1)\ndef f(): return d(900) - 858",
+    "import sys, functools\nsys.setrecursionlimit(10**5)\n@functools.lru_cache(None)\ndef d(n): return 0 if n == 0 else 1 + d(n - 1)\ndef f(): return d(300) - 258",
 )
 right(
     "a recursion error that is caught",
