@@ -92,29 +92,29 @@ class KVCache:
             group.append(slot)
             member.append(len(rows))
             rows.append(row)
-        self.active = len(slot_of)
-        groups = max(members) + 1
-        width = max(max(map(len, members.values())), MIN_QUERIES)
-        table = torch.zeros(groups, width, dtype=torch.int64)  # idle places repeat row 0, unread
+        self.active, self.groups = len(slot_of), max(members) + 1
+        self.width = max(max(map(len, members.values())), MIN_QUERIES)
+        table = torch.zeros(self.groups, self.width, dtype=torch.int64)  # idle places repeat row 0, unread
         group, member = torch.tensor(group), torch.tensor(member)
         table[group, member] = torch.arange(self.active)
         self.table, self.group, self.member = (t.to(self.device) for t in (table, group, member))
         self.row_index = torch.arange(self.active, device=self.device)
-        in_order = self.active == table.numel() and bool((table.flatten() == torch.arange(self.active)).all())
-        self.in_order = in_order  # then gathering is only a view
+        # Rows side by side with those of their slot, none idle: then gathering is only a view.
+        self.in_order = table.flatten().tolist() == list(range(self.active))
 
     def start_step(self, prompt_length: Tensor, step: Tensor, longest_prompt: int, longest_own: int) -> None:
         """Prepare one token: prompt_length, step [R] are what each row's prompt holds and it has written.
 
         `longest_prompt` is over the rows' slots; `longest_own` counts the token to come.
         """
-        self.reserve(slots=len(self.table), prompt=longest_prompt, own=longest_own)
+        self.reserve(slots=self.groups, prompt=longest_prompt, own=longest_own)
         self.P, self.S = padded(longest_prompt), padded(longest_own)
         self.prompt_length, self.step = prompt_length[: self.active, None], step[: self.active, None]
+        self.place = (self.row_index, slice(None), step[: self.active])
         self.masks: dict[int, Tensor] = {}
 
     def _mask(self, window: int) -> Tensor:
-        """0 where a row may look, -inf elsewhere, [active, 1, 1, P + S]."""
+        """0 where a row may look, -inf elsewhere, [R, 1, 1, P + S]."""
         if window not in self.masks:
             column = torch.arange(max(self.P, self.S), device=self.device)
             prompt, own = column[: self.P], column[: self.S]
@@ -138,35 +138,37 @@ class KVCache:
         window: int = 0,
         softcap: float = 0.0,
     ) -> Tensor:
-        """Append k, v [active, K, E] to the rows and let q [active, H, E] see prompt and own tokens."""
+        """Append k, v [R, K, E] to the rows and let q [R, H, E] see prompt and own tokens -> [R, H, E].
+
+        Few operations, and no copy that can be a view: with 16 rows each costs as much as it computes.
+        """
         prompt_k, prompt_v, own_k, own_v = self._layer(layer, k)
-        kv_heads, width = k.shape[1:]
-        q = q.reshape(self.active, kv_heads, -1, width) * scale  # [R, K, H/K, E]
-        place = (self.row_index, slice(None), self.step[:, 0])
-        own_k[place], own_v[place] = k, v
-        own_k, own_v = own_k[: self.active, :, : self.S], own_v[: self.active, :, : self.S]
-        scores = q @ own_k.transpose(-1, -2)  # [R, K, H/K, S]
+        rows, kv_heads, width = k.shape
+        own_k[self.place], own_v[self.place] = k, v
+        q = (q * scale).reshape(rows, kv_heads, -1, width)  # [R, K, r, E], r = H/K
+        keys, values = (t[:rows].flatten(0, 1)[:, : self.S] for t in (own_k, own_v))  # [R K, S, E]
+        scores = torch.bmm(q.flatten(0, 1), keys.mT).view(rows, kv_heads, -1, self.S)
         if self.P:
-            groups = len(self.table)
-            prompt_k, prompt_v = prompt_k[:groups, :, : self.P], prompt_v[:groups, :, : self.P]
-            shared = self._by_slot(q) @ prompt_k.transpose(-1, -2)
-            scores = torch.cat([self._by_row(shared, q.shape[2]), scores], dim=-1)
+            prompt = (t[: self.groups].flatten(0, 1)[:, : self.P] for t in (prompt_k, prompt_v))
+            prompt_keys, prompt_values = prompt  # [G K, P, E]
+            shared = torch.bmm(self._by_slot(q), prompt_keys.mT)
+            scores = torch.cat([self._by_row(shared, kv_heads), scores], dim=-1)
         if softcap:
             scores = softcap * torch.tanh(scores / softcap)
-        weights = F.softmax(scores + self._mask(window), dim=-1).to(v.dtype)
-        mixed = weights[..., self.P :] @ own_v
+        weights = F.softmax(scores.add_(self._mask(window)), dim=-1).to(v.dtype)
+        mixed = torch.bmm(weights.flatten(0, 1)[..., self.P :], values).view(rows, kv_heads, -1, width)
         if self.P:
-            shared = self._by_slot(weights[..., : self.P]) @ prompt_v
-            mixed = mixed + self._by_row(shared, q.shape[2])
+            shared = torch.bmm(self._by_slot(weights[..., : self.P]), prompt_values)
+            mixed += self._by_row(shared, kv_heads)
         return mixed.flatten(1, 2)
 
     def _by_slot(self, x: Tensor) -> Tensor:
-        """[R, K, r, X] -> [G, K, M r, X]: the rows of each slot side by side."""
-        groups, width = self.table.shape
-        grouped = x.unflatten(0, (groups, width)) if self.in_order else x[self.table]
-        return grouped.transpose(1, 2).flatten(2, 3)
+        """[R, K, r, X] -> [G K, M r, X]: the rows of each slot side by side."""
+        _, kv_heads, r, size = x.shape
+        x = x.unflatten(0, (self.groups, self.width)) if self.in_order else x[self.table]
+        return x.transpose(1, 2).reshape(self.groups * kv_heads, self.width * r, size)
 
-    def _by_row(self, x: Tensor, r: int) -> Tensor:
-        """[G, K, M r, X] -> [R, K, r, X]: back to rows."""
-        x = x.unflatten(2, (-1, r)).transpose(1, 2)  # [G, M, K, r, X]
+    def _by_row(self, x: Tensor, kv_heads: int) -> Tensor:
+        """[G K, M r, X] -> [R, K, r, X]: back to rows."""
+        x = x.view(self.groups, kv_heads, self.width, -1, x.shape[-1]).transpose(1, 2)  # [G, M, K, r, X]
         return x.flatten(0, 1) if self.in_order else x[self.group, self.member]
