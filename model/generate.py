@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from model.cuda_graphs import StepGraphs
 from model.kv_cache import KVCache, padded
 from model.packed_linear import PackedLinears
 
@@ -212,6 +213,7 @@ class Engine:
         hook: LogitsHook | None,
         on_token: Callable[[str, int, int], None] | None,
         logps: bool,
+        graphs: StepGraphs | None,
     ) -> None:
         weight = model.lm_head.weight
         self.model, self.source, self.batch_size = model, source, batch_size
@@ -222,13 +224,14 @@ class Engine:
         capacity = padded(batch_size, ROW_BLOCK)
         self.packed = PackedLinears(model)
         self.rows = Rows(capacity, 64, self.device)
-        self.cache = KVCache(capacity, self.device)
+        self.graphs = graphs
+        self.cache = KVCache(capacity, self.device, coarse=graphs is not None)
         self.samples: list[Sample] = []
         self.ready: deque[Sample] = deque()  # their prompt is read, they wait for a row
         self.slots: dict[tuple[int, ...], int] = {}  # of the prompts in the cache
         self.users: dict[int, list] = {}  # slot -> [prompt, samples that still need it]
         self.free_slots: list[int] = []
-        self.steps = 0
+        self.steps, self.moved = 0, None
         self.row_index = torch.arange(capacity, device=self.device)
         self.is_stop = torch.zeros(self.vocabulary, dtype=torch.bool, device=self.device)
         self.is_stop[sorted(self.stop_ids)] = True
@@ -328,7 +331,7 @@ class Engine:
             self.rows.step[last] = self.rows.prompt_length[last] = 0  # harmless when computed along
             self.rows.done[last] = True
         if self.samples and (holes or places):
-            self.count = padded(len(self.samples), ROW_BLOCK)
+            self.count = len(self.row_index) if self.graphs else padded(len(self.samples), ROW_BLOCK)
             idle = [self.samples[0].slot] * (self.count - len(self.samples))
             self.cache.assign([s.slot for s in self.samples] + idle)
             requests = [s.request for s in self.samples]
@@ -339,10 +342,23 @@ class Engine:
 
     def advance(self) -> None:
         """Draw one token in every row."""
+        cache, rows = self.cache, self.rows
+        longest_own = self.steps - self.oldest + 1
+        cache.start_step(rows.prompt_length, rows.step, self.longest_prompt, longest_own)
+        if self.graphs:
+            if self.moved != (moved := (cache.moved, rows.uniform.data_ptr())):
+                self.moved = moved
+                self.graphs.forget()
+            shape = (cache.P, cache.S, cache.groups, cache.width, cache.in_order)
+            self.graphs.run((*shape, self.any_greedy, self.any_truncated), self.draw_tokens)
+        else:
+            self.draw_tokens()
+        self.steps += 1
+
+    def draw_tokens(self) -> None:
+        """The device's part of a step."""
         rows, count = self.rows, self.count
         step, done = rows.step[:count], rows.done[:count]
-        longest_own = self.steps - self.oldest + 1
-        self.cache.start_step(rows.prompt_length, rows.step, self.longest_prompt, longest_own)
         with self.packed.in_use():
             hidden = self.model(rows.token[:count], rows.prompt_length[:count] + step, cache=self.cache)
             logits = self.model.lm_head(hidden).float()
@@ -363,13 +379,12 @@ class Engine:
         step += ~done
         rows.token[:count] = token
         done |= self.is_stop[token] | (step >= rows.limit[:count])
-        self.steps += 1
 
     def choose(self, logits: Tensor, count: int) -> Tensor:
         """logits [R, V] -> ids [R]. Weights are exp((logit - max) / temperature): no need to normalise."""
         rows = self.rows
         top = logits.amax(-1, keepdim=True)
-        self.healthy &= top[: len(self.samples)].isfinite().all()
+        self.healthy &= top.isfinite().all()
         temperature = rows.temperature[:count, None]
         if self.any_greedy:
             greedy = temperature == 0
@@ -439,6 +454,7 @@ def generate(
     on_token: Callable[[str, int, int], None] | None = None,
     logps: bool = False,
     check_every: int | None = None,
+    graphs: StepGraphs | None = None,
 ) -> Iterator[Generation]:
     """Yield every sample of every request, each as soon as it ends; the order is not that of the requests.
 
@@ -448,14 +464,17 @@ def generate(
     logits_hook(logits [R, V] float32, ids of each row, prompt included) -> logits. on_token(key, sample, id).
     check_every: steps between looks at which rows are done; rows write in vain until then. Default 8 on CUDA,
         where a look makes the device wait, else 1. Always 1 with stop strings, a hook or on_token.
+    graphs: StepGraphs() replays steps as CUDA graphs (model/cuda_graphs.py).
     """
+    if graphs and logits_hook:
+        raise ValueError("a logits hook runs on the host, so its steps cannot be recorded: leave graphs out")
     if stop_strings and decode is None:
         raise ValueError("stop_strings are matched on text: give generate a `decode`")
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}, expected at least 1")
     stops = StopStrings(stop_strings, decode) if stop_strings else None
     engine = Engine(
-        model, iter(requests), batch_size, stop_ids, stops, usable_ids, logits_hook, on_token, logps
+        model, iter(requests), batch_size, stop_ids, stops, usable_ids, logits_hook, on_token, logps, graphs
     )
     if engine.reads_tokens:
         check_every = 1

@@ -31,9 +31,14 @@ class KVCache:
     Buffers are made at the first use of a layer and grow (by doubling) when `reserve` asks for more.
     """
 
-    def __init__(self, rows: int, device: torch.device | str = "cpu") -> None:
-        self.rows, self.device = rows, device
+    def __init__(self, rows: int, device: torch.device | str = "cpu", coarse: bool = False) -> None:
+        """`coarse`: few different shapes, for steps that are recorded (model/cuda_graphs.py)."""
+        self.rows, self.device, self.coarse = rows, device, coarse
+        self.block = 8 * COLUMN_BLOCK if coarse else COLUMN_BLOCK
+        self.row_index = torch.arange(rows, device=device)
+        self.moved = 0  # how often buffers were made anew
         self.slots = self.prompt_columns = self.own_columns = 0
+        self.kept: dict[tuple, Tensor] = {}
         self.layers: list[list[Tensor]] = []  # prompt k, v [G, K, P, E], own k, v [R, K, S, E]
 
     def reserve(self, slots: int = 0, prompt: int = 0, own: int = 0) -> None:
@@ -43,9 +48,10 @@ class KVCache:
         if slots > self.slots:
             self.slots = max(slots, 2 * self.slots)
         if prompt > self.prompt_columns:
-            self.prompt_columns = padded(max(prompt, 3 * self.prompt_columns // 2))
+            self.prompt_columns = padded(max(prompt, 3 * self.prompt_columns // 2), self.block)
         if own > self.own_columns:
-            self.own_columns = padded(max(own, 2 * self.own_columns))
+            self.own_columns = padded(max(own, 2 * self.own_columns), self.block)
+        self.moved += 1
         for layer in self.layers:
             for i, (count, columns) in enumerate(self._shapes()):
                 old = layer[i]
@@ -94,13 +100,23 @@ class KVCache:
             rows.append(row)
         self.active, self.groups = len(slot_of), max(members) + 1
         self.width = max(max(map(len, members.values())), MIN_QUERIES)
+        if self.coarse:
+            self.groups, self.width = (1 << (n - 1).bit_length() for n in (self.groups, self.width))
         table = torch.zeros(self.groups, self.width, dtype=torch.int64)  # idle places repeat row 0, unread
         group, member = torch.tensor(group), torch.tensor(member)
         table[group, member] = torch.arange(self.active)
-        self.table, self.group, self.member = (t.to(self.device) for t in (table, group, member))
-        self.row_index = torch.arange(self.active, device=self.device)
+        self.table, self.group, self.member = map(
+            self._keep, ("table", "group", "member"), (table, group, member)
+        )
         # Rows side by side with those of their slot, none idle: then gathering is only a view.
         self.in_order = table.flatten().tolist() == list(range(self.active))
+
+    def _keep(self, name: str, value: Tensor) -> Tensor:
+        """`value` on the device; with `coarse`, where a value of this name and shape was before."""
+        if not self.coarse:
+            return value.to(self.device)
+        kept = self.kept.setdefault((name, value.shape), torch.empty_like(value, device=self.device))
+        return kept.copy_(value)
 
     def start_step(self, prompt_length: Tensor, step: Tensor, longest_prompt: int, longest_own: int) -> None:
         """Prepare one token: prompt_length, step [R] are what each row's prompt holds and it has written.
@@ -108,9 +124,9 @@ class KVCache:
         `longest_prompt` is over the rows' slots; `longest_own` counts the token to come.
         """
         self.reserve(slots=self.groups, prompt=longest_prompt, own=longest_own)
-        self.P, self.S = padded(longest_prompt), padded(longest_own)
+        self.P, self.S = padded(longest_prompt, self.block), padded(longest_own, self.block)
         self.prompt_length, self.step = prompt_length[: self.active, None], step[: self.active, None]
-        self.place = (self.row_index, slice(None), step[: self.active])
+        self.place = (self.row_index[: self.active], slice(None), step[: self.active])
         self.masks: dict[int, Tensor] = {}
 
     def _mask(self, window: int) -> Tensor:

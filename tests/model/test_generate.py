@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from model.cuda_graphs import StepGraphs
 from model.generate import (
     Request,
     StopStrings,
@@ -147,6 +148,44 @@ def test_logits_of_a_row_are_bit_equal_in_any_batch():
         assert runs[0] == runs[1] == runs[2]
     for key, one in runs[0].items():
         assert runs[1][key].logps == pytest.approx(one.logps, abs=1e-4)
+
+
+def test_a_recorded_step_finds_its_tensors_where_they_were():
+    """Stands in for a CUDA graph: a replay needs every tensor of the step at its old address."""
+    model, replayed = small_transformer(), 0
+
+    def record(step):
+        engine = step.__self__
+
+        def addresses() -> list[tuple]:
+            cache = engine.cache
+            tensors = [
+                *vars(engine.rows).values(),
+                *sum(cache.layers, []),
+                cache.table,
+                cache.group,
+                cache.member,
+            ]
+            tensors += [*cache.place[::2], cache.prompt_length, cache.step, engine.row_index, engine.is_stop]
+            sizes = (engine.count, cache.active, cache.groups, cache.width, cache.P, cache.S, cache.in_order)
+            return [*sizes, *((t.data_ptr(), t.shape, t.stride()) for t in tensors)]
+
+        recorded = addresses()
+
+        def replay() -> None:
+            nonlocal replayed
+            replayed += 1
+            assert addresses() == recorded
+            step()
+
+        return replay
+
+    requests = ragged_requests(9, samples=4, max_new_tokens=150)
+    settings = {"batch_size": 8, "stop_ids": set(range(4))}
+    plain = by_sample(generate(model, requests, **settings))
+    graphed = by_sample(generate(model, requests, **settings, graphs=StepGraphs(record)))
+    assert graphed == plain
+    assert replayed > 100
 
 
 def test_samples_of_one_prompt_and_runs_of_other_seeds_differ():
