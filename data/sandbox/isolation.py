@@ -128,13 +128,15 @@ class Isolation:
             capabilities.no_new_privileges()
             capabilities.drop_all()
         kernel.hide_memory()
+        limits.grow_stack()  # deep values are decoded and compared recursively
 
     def settle(self, output: int) -> None:
         """In the nursery, once: what all programs' processes inherit as it is."""
         limits.connect_streams(output)
         os.umask(0o077)
         os.chdir(self.scratch)
-        os.environ["HOME"] = os.environ["TMPDIR"] = "/tmp" if self.own_root else self.scratch
+        own_tmp = self.own_root and os.path.islink("/tmp")
+        os.environ["HOME"] = os.environ["TMPDIR"] = "/tmp" if own_tmp else self.scratch
 
     def enter_program(self, channel: int) -> int:
         """Give up everything that does not depend on the program; returns the channel's new descriptor."""

@@ -65,7 +65,8 @@ def readable_paths(root: str) -> list[str]:
     for prefix in (sys.prefix, sys.base_prefix, sys.exec_prefix):
         found += [os.path.join(prefix, "lib"), os.path.join(prefix, "lib64")]
     found += ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/share/zoneinfo"]
-    found += ["/etc/ld.so.cache", "/etc/localtime", "/dev/zero", "/dev/random", "/dev/urandom"]
+    found += ["/etc/ld.so.cache", "/etc/localtime", "/etc/mime.types", "/etc/os-release", "/etc/services"]
+    found += ["/dev/zero", "/dev/random", "/dev/urandom"]
     kept = []
     for path in found:
         if path and os.path.exists(path):
@@ -93,7 +94,8 @@ def build_root(folder: str, readable: list[str], scratch_mb: int) -> None:
         link_parents(path, folder, links)
     for name in ("/proc", "/scratch", SCRATCH, "/old"):
         os.makedirs(folder + name, exist_ok=True)
-    os.symlink(SCRATCH[1:], folder + "/tmp")
+    if not os.path.lexists(folder + "/tmp"):  # there already when the interpreter is installed below it
+        os.symlink(SCRATCH[1:], folder + "/tmp")
     with contextlib.suppress(OSError):  # refused in some containers; the judge then has no view of sleepers
         kernel.mount("proc", folder + "/proc", "proc", NO_SUID | NO_DEVICES)
     mount_scratch(folder + SCRATCH, scratch_mb)

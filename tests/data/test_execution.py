@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import venv
 from pathlib import Path
 
 import pytest
@@ -493,3 +494,15 @@ def test_a_fresh_interpreter_can_execute():
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
     assert done.stdout == "passed\n", done.stderr
+
+
+def test_an_interpreter_installed_below_the_temporary_folder_works(tmp_path):
+    """The new root has its own /tmp; a virtual environment below the machine's must stay readable in it."""
+    venv.create(tmp_path / "environment", with_pip=False)
+    program = {"prompt": "def f(x):\n", "completion": "    return x + 1\n", "entry_point": "f"}
+    program["test"] = "def check(candidate):\n    assert candidate(1) == 2\n"
+    code = f"from data.execution import execute; print(execute({program!r}).verdict)"
+    python = tmp_path / "environment" / "bin" / "python"
+    root = Path(__file__).parents[2]
+    done = subprocess.run([python, "-c", code], cwd=root, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "passed", done.stderr
