@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from model.config import ModelConfig
-from model.rope_settings import Json, read_rope, write_rope
+from model.rope_settings import PARTIAL_ROTARY, Json, read_rope, write_rope
 
 KEYS = {
     "vocab_size": "vocab_size",
@@ -441,7 +441,8 @@ FAMILIES: dict[str, Family] = {
             "rope_local_base_freq": 10_000.0,
         },
         fixed={"norm_plus_one": True, "norm_outputs": True, "qk_norm": "head"},
-        read=lambda keys, values: read_gemma2(keys, values | {"pattern": 6}),
+        # its class reads attn_logit_softcapping and never applies it
+        read=lambda keys, values: read_gemma2(keys, values | {"pattern": 6}) | {"attention_softcap": 0.0},
         write=write_gemma2,
         ignored=frozenset({"hidden_act"}),
     ),
@@ -551,8 +552,6 @@ FAMILIES["olmo3"] = replace(
     read=read_olmo3,
     write=write_layer_windows,
 )
-
-PARTIAL_ROTARY = ("phi3", "stablelm")  # the families whose code honours partial_rotary_factor
 
 DIFFERENT = {  # not supported, and why
     "codegen": "interleaved partial rotary and a bias on the head",

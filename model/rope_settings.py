@@ -17,6 +17,7 @@ from model.config import ModelConfig
 from model.rotary import KINDS, Rope
 
 Json = dict[str, Any]  # what json.load returns
+PARTIAL_ROTARY = ("phi3", "stablelm")  # the families whose code honours partial_rotary_factor
 
 
 def read_rope(
@@ -140,9 +141,9 @@ def write_rope(config: ModelConfig) -> Json:
     if rope is None:
         return {}
     scaling = _rope_scaling(rope)
-    partial = (
-        {} if rope.width == config.head_width else {"partial_rotary_factor": rope.width / config.head_width}
-    )
+    partial = {}
+    if config.family in PARTIAL_ROTARY:  # written even when it is 1: absent may mean another number
+        partial = {"partial_rotary_factor": rope.width / config.head_width}
     old = {
         "rope_theta": rope.base,
         "rope_scaling": {"type": rope.kind, **scaling} if scaling else None,

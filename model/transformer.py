@@ -63,12 +63,14 @@ class Norm(nn.Module):
         self.bias = nn.Parameter(torch.empty(shape)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = self.weight + 1 if self.plus_one else self.weight
+        if self.plus_one:  # in float32: bfloat16 would round 1 + weight to 8 bits
+            wide = torch.promote_types(x.dtype, torch.float32)
+            return rms_norm(x.to(wide), self.weight.to(wide) + 1, self.eps).to(x.dtype)
         if self.rms:
-            return rms_norm(x, weight, self.eps)
-        if weight is not None and weight.dim() > 1:
-            return F.layer_norm(x, x.shape[-1:], eps=self.eps) * weight
-        return F.layer_norm(x, x.shape[-1:], weight, self.bias, self.eps)
+            return rms_norm(x, self.weight, self.eps)
+        if self.weight is not None and self.weight.dim() > 1:
+            return F.layer_norm(x, x.shape[-1:], eps=self.eps) * self.weight
+        return F.layer_norm(x, x.shape[-1:], self.weight, self.bias, self.eps)
 
 
 class Attention(nn.Module):
@@ -151,8 +153,10 @@ class Block(nn.Module):
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__()
         self.parallel, self.scale = config.parallel, config.residual_scale
-        nothing = nn.Identity
-        norm = lambda present: Norm(config, config.width) if present else nothing()  # noqa: E731
+
+        def norm(present: bool) -> nn.Module:
+            return Norm(config, config.width) if present else nn.Identity()
+
         self.attention_norm = norm(config.norm_inputs)
         self.attention = Attention(config, layer)
         self.attention_out_norm = norm(config.norm_outputs)

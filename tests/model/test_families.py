@@ -95,7 +95,10 @@ CASES = {
         GEMMA
         | {"attn_logit_softcapping": None, "final_logit_softcapping": None, "layer_types": WINDOWED[::-1]},
     ),
-    "gemma3": ("Gemma3TextConfig", GEMMA | {"sliding_window": 6, "layer_types": WINDOWED}),
+    "gemma3": (
+        "Gemma3TextConfig",
+        GEMMA | {"sliding_window": 6, "layer_types": WINDOWED, "attn_logit_softcapping": 2.0},
+    ),
     "gemma3-linear": (
         "Gemma3TextConfig",
         GEMMA
@@ -166,6 +169,18 @@ CASES = {
             "qk_layernorm": True,
             "tie_word_embeddings": True,
             "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5},
+        },
+    ),
+    "stablelm-all-rotary": (
+        "StableLmConfig",
+        {
+            "hidden_size": 64,
+            "rope_parameters": {
+                "rope_type": "linear",
+                "factor": 2.0,
+                "rope_theta": 1e4,
+                "partial_rotary_factor": 1.0,
+            },
         },
     ),
     "gpt_bigcode": ("GPTBigCodeConfig", GPT2),
