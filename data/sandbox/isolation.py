@@ -137,6 +137,7 @@ class Isolation:
         os.chdir(self.scratch)
         own_tmp = self.own_root and os.path.islink("/tmp")
         os.environ["HOME"] = os.environ["TMPDIR"] = "/tmp" if own_tmp else self.scratch
+        os.environ["USER"] = os.environ["LOGNAME"] = "sandbox"  # there is no /etc/passwd to ask
 
     def enter_program(self, channel: int) -> int:
         """Give up everything that does not depend on the program; returns the channel's new descriptor."""

@@ -19,6 +19,13 @@ def limit(kind: int, value: int) -> None:
     resource.setrlimit(kind, (value, value))
 
 
+def grow_stack() -> None:
+    """More room for recursion than the usual 8 MiB; the kernel lets the first thread's stack grow later."""
+    hard = resource.getrlimit(resource.RLIMIT_STACK)[1]
+    size = STACK_BYTES if hard == resource.RLIM_INFINITY else min(STACK_BYTES, hard)
+    resource.setrlimit(resource.RLIMIT_STACK, (size, hard))
+
+
 def limit_program(seconds: float, memory_mb: int, output_mb: int, files: int, processes: int | None) -> None:
     """All limits of one program; `processes` None leaves threads and processes to the other layers."""
     limit(resource.RLIMIT_CPU, int(seconds) + 3)  # the backstop; the judge's clock is the limit

@@ -242,6 +242,19 @@ right(
     "import datetime as d\nassert f() == (d.date(2024, 2, 29), d.datetime(2024, 1, 1, tzinfo=d.timezone.utc), d.timedelta(1, 2, 3))",
 )
 
+right(
+    "who and where am I",
+    "import getpass, os, pathlib, mimetypes, uuid, platform, tempfile, shutil\ndef f():\n    getpass.getuser(); pathlib.Path.home(); mimetypes.guess_type('a.txt'); uuid.uuid1(); platform.platform(); platform.processor(); shutil.disk_usage('.'); os.path.expanduser('~')\n    return 42",
+)
+right(
+    "an odd thread stack",
+    "import threading\nthreading.stack_size(1 << 26)\ndef f():\n    out = []\n    t = threading.Thread(target=lambda: out.append(42)); t.start(); t.join()\n    return out[0]",
+)
+right(
+    "schedules and queues",
+    "import sched, time, queue, selectors, socket\ndef f():\n    s = sched.scheduler(); s.enter(0.01, 1, lambda: None); s.run()\n    a, b = socket.socketpair(); a.send(b'42'); sel = selectors.DefaultSelector(); sel.register(b, selectors.EVENT_READ); sel.select(1)\n    return int(b.recv(9))",
+)
+
 # loops, pools, files
 
 right(

@@ -245,6 +245,15 @@ cheat("an exception's frames", "def f(g):\n    try:\n        g()\n    except Typ
       "            if 'EXPECTED' in frame.f_globals: return frame.f_globals['EXPECTED']\n            frame = frame.f_back\n",
       WRONG, test=CALLBACK_TEST)  # fmt: skip
 
+cheat(
+    "recursion between program and test",
+    "def f(g): return g(lambda: f(g))",
+    WRONG,
+    ERROR,
+    TIMEOUT,
+    test="def check(candidate):\n    assert candidate(lambda h: h()) == 42\n",
+)
+
 # forging messages
 
 FRAME = "import os, struct\ndef frame(p): return struct.pack('<I', len(p)) + p\n"
