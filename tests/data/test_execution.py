@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 import venv
@@ -503,6 +504,6 @@ def test_an_interpreter_installed_below_the_temporary_folder_works(tmp_path):
     program["test"] = "def check(candidate):\n    assert candidate(1) == 2\n"
     code = f"from data.execution import execute; print(execute({program!r}).verdict)"
     python = tmp_path / "environment" / "bin" / "python"
-    root = Path(__file__).parents[2]
-    done = subprocess.run([python, "-c", code], cwd=root, capture_output=True, text=True, timeout=60)
+    settings = {"cwd": Path(__file__).parents[2], "env": {"PYTHONPATH": sysconfig.get_path("purelib")}}
+    done = subprocess.run([python, "-c", code], **settings, capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "passed", done.stderr
