@@ -1,0 +1,246 @@
+"""The table of a comparison: methods x seeds, from the files that finished runs left behind.
+
+    python -m variants.compare +exp=quickstart +variant=compare
+
+Runs are the folders out/<folder>/<method>/<seed>, as variants/comparison.py makes them: a checkpoint (dpo or
+sft), its results on a split, and the base policy's results in out/<folder>/base.
+
+Intervals are two-way bootstraps, 95 %: problems and training seeds are drawn again with replacement. Problems
+are drawn once for all methods, so a difference is paired by problem. They are not corrected for the number of
+methods. Drift is the mean change of the summed log-prob, in nats, against the base policy, on pairs of the
+problems held out from that seed's training; length is the mean number of tokens of a sampled answer.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from conf.program import checkpoint_folder, program
+from conf.schema import Config
+from data.jsonl import iterate_jsonl, read_jsonl, write_json, write_text
+from data.pairs import split_by_problem
+from data.statistics import REPLICATES, bootstrap_means, decoding, pass_counts
+from data.tokenizer import load_tokenizer
+from variants.scoring import cached_logps, sums, training_pairs
+from variants.settings import settings
+
+STAGES = ("dpo", "sft")
+DECODINGS = ("greedy", "sampled")
+
+
+@dataclass
+class CompareSettings:
+    folder: str  # below out: <method>/<seed> for each run
+    split: str  # whose results are read
+    decode: str  # the decode group they were sampled with
+    baseline: str  # method the others are compared with
+    drift: bool  # score the held-out pairs with every checkpoint (a forward pass each)
+    output: str | None  # Markdown file of the table; null: print only
+
+
+class Run(NamedTuple):
+    """One finished run: pass rates per decoding and problem, and what else the table shows."""
+
+    checkpoint: Path
+    rates: dict[str, dict[str, float]]  # decoding -> task id -> share that passed
+    length: float  # tokens of a sampled answer, mean
+    seconds: float  # of training
+
+
+class Interval(NamedTuple):
+    mean: float
+    low: float
+    high: float
+
+    def text(self, sign: str = "") -> str:
+        return f"{self.mean:{sign}.3f} [{self.low:{sign}.3f}, {self.high:{sign}.3f}]"
+
+
+def pass_rates(results: Path) -> dict[str, dict[str, float]]:
+    """Decoding -> task id -> share of its answers that passed."""
+    rows = read_jsonl(results)
+    rates = {}
+    for name in DECODINGS:
+        counts = pass_counts(row for row in rows if decoding(row) == name)
+        if counts:
+            rates[name] = {task: passed / judged for task, (judged, passed) in sorted(counts.items())}
+    return rates
+
+
+def mean_length(completions: Path) -> float:
+    """Tokens of a sampled answer, on average."""
+    rows = (row for _, row in iterate_jsonl(completions))
+    return float(np.mean([len(row["ids"]) for row in rows if decoding(row) == "sampled"] or [np.nan]))
+
+
+def read_run(folder: Path, split: str, decode: str) -> Run | None:
+    """A run's numbers; None where training or evaluation has not finished."""
+    for stage in STAGES:
+        evaluation, meta = folder / f"{stage}-{split}-{decode}", folder / f"{stage}.meta.json"
+        if meta.exists() and (evaluation / "summary.json").exists():
+            return Run(
+                folder / stage,
+                pass_rates(evaluation / "results.jsonl"),
+                mean_length(evaluation / "completions.jsonl"),
+                json.loads(meta.read_text())["seconds"],
+            )
+    return None
+
+
+def read_runs(home: Path, split: str, decode: str) -> dict[str, dict[str, Run]]:
+    """Method -> seed -> run, of what has finished below `home`."""
+    runs: dict[str, dict[str, Run]] = {}
+    for folder in sorted(home.glob("*/*")):
+        run = read_run(folder, split, decode) if folder.is_dir() else None
+        if run is not None:
+            runs.setdefault(folder.parent.name, {})[folder.name] = run
+    if not runs:
+        raise FileNotFoundError(
+            f"no finished run below {home}; make them first: python -m variants.comparison +exp=comparison"
+        )
+    return runs
+
+
+def rate_matrix(runs: Sequence[Run], name: str, tasks: Sequence[str], where: str) -> np.ndarray:
+    """[problems, seeds]; every run must have judged the same problems."""
+    for run in runs:
+        if run.rates.get(name, {}).keys() != set(tasks):
+            raise ValueError(f"{where}: a run's {name} results are of other problems; evaluate it again")
+    return np.array([[run.rates[name][task] for run in runs] for task in tasks])
+
+
+def replicates(rates: np.ndarray, seed: int, count: int = REPLICATES) -> np.ndarray:
+    """rates [P, S] -> means [count] over problems and seeds drawn with replacement.
+
+    The problems drawn are the same for every method, `seed` decides only which training seeds are drawn.
+    """
+    per_seed = bootstrap_means(rates, count)  # [count, S]
+    drawn = np.random.default_rng([7, seed]).integers(rates.shape[1], size=per_seed.shape)
+    return np.take_along_axis(per_seed, drawn, axis=1).mean(1)
+
+
+def interval(mean: float, draws: np.ndarray) -> Interval:
+    return Interval(float(mean), *map(float, np.quantile(draws, [0.025, 0.975])))
+
+
+def compare_rates(rates: dict[str, np.ndarray], baseline: str) -> dict[str, dict[str, Interval]]:
+    """Method -> rates [P, S]  =>  method -> its pass@1, and its paired difference from the baseline."""
+    draws = {method: replicates(matrix, i) for i, (method, matrix) in enumerate(rates.items())}
+    found = {}
+    for method, matrix in rates.items():
+        found[method] = {"pass_at_1": interval(matrix.mean(), draws[method])}
+        if method != baseline and baseline in rates:
+            gain = matrix.mean() - rates[baseline].mean()
+            found[method]["difference"] = interval(gain, draws[method] - draws[baseline])
+    return found
+
+
+def drifts(cfg: Config, runs: dict[str, dict[str, Run]]) -> dict[str, tuple[float, float]]:
+    """Method -> mean change of log-prob (chosen, rejected) on each seed's held-out pairs, nats."""
+    base = checkpoint_folder(cfg, cfg.run.init)
+    pairs = training_pairs(cfg, load_tokenizer(base))
+    drift: dict[str, tuple[float, float]] = {}
+    for method, seeds in runs.items():
+        changes = []
+        for seed, run in seeds.items():
+            _, held_out = split_by_problem(pairs, cfg.data.validation_share, int(seed))
+            subset = [pairs[i] for i in held_out]
+            after, before = (sums(cached_logps(cfg, folder, subset)) for folder in (run.checkpoint, base))
+            changes.append((after - before).mean(1))
+        drift[method] = tuple(np.mean(changes, axis=0).tolist())
+    return drift
+
+
+def summarise(
+    runs: dict[str, dict[str, Run]], base: Run | None, baseline: str, drift: dict[str, tuple[float, float]]
+) -> dict[str, dict]:
+    """Method -> everything the table shows. `base`, the untrained policy, is a method with one seed."""
+    groups = {method: list(seeds.values()) for method, seeds in runs.items()}
+    if base is not None:
+        groups = {"base": [base]} | groups
+    rows: dict[str, dict] = {method: {"seeds": len(group)} for method, group in groups.items()}
+    for name in DECODINGS:
+        tasks = list(next(iter(groups.values()))[0].rates.get(name, {}))
+        if tasks:
+            matrices = {m: rate_matrix(group, name, tasks, m) for m, group in groups.items()}
+            for method, found in compare_rates(matrices, baseline).items():
+                rows[method][name] = found
+    for method, group in groups.items():
+        rows[method]["length"] = float(np.mean([run.length for run in group]))
+        rows[method]["seconds"] = float(np.mean([run.seconds for run in group]))
+        if method in drift:
+            rows[method]["chosen_drift"], rows[method]["rejected_drift"] = drift[method]
+    return rows
+
+
+def markdown(rows: dict[str, dict], baseline: str) -> str:
+    """The table, best sampled pass@1 first."""
+
+    def rank(method: str) -> float:
+        found = rows[method].get("sampled") or rows[method].get("greedy")
+        return -found["pass_at_1"].mean
+
+    def cell(method: str, name: str, key: str, sign: str = "") -> str:
+        found = rows[method].get(name, {}).get(key)
+        return found.text(sign) if found else ""
+
+    def number(method: str, key: str, form: str) -> str:
+        return f"{rows[method][key]:{form}}" if key in rows[method] else ""
+
+    heads = (
+        "method", "seeds", "pass@1 sampled", f"minus {baseline}", "pass@1 greedy", f"minus {baseline}",
+        "chosen drift", "rejected drift", "length", "seconds",
+    )  # fmt: skip
+    lines = [f"| {' | '.join(heads)} |", "|---" + "|---:" * (len(heads) - 1) + "|"]
+    for method in sorted(rows, key=rank):
+        cells = [
+            method,
+            str(rows[method]["seeds"]),
+            *(
+                cell(method, name, key, sign)
+                for name in ("sampled", "greedy")
+                for key, sign in (("pass_at_1", ""), ("difference", "+"))
+            ),
+            number(method, "chosen_drift", "+.2f"),
+            number(method, "rejected_drift", "+.2f"),
+            number(method, "length", ".1f"),
+            number(method, "seconds", ".0f"),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def read_base(home: Path, split: str, decode: str) -> Run | None:
+    """The untrained policy's results, where there are some."""
+    folder = home / "base" / f"base-{split}-{decode}"
+    if not (folder / "summary.json").exists():
+        return None
+    rates = pass_rates(folder / "results.jsonl")
+    return Run(folder, rates, mean_length(folder / "completions.jsonl"), 0.0)
+
+
+@program
+def main(cfg: Config) -> None:
+    """Read every finished run, compare, print, write."""
+    wanted = settings(cfg, CompareSettings)
+    home = Path("out", wanted.folder)
+    runs = read_runs(home, wanted.split, wanted.decode)
+    if wanted.baseline not in runs:
+        raise ValueError(f"no run of the baseline {wanted.baseline!r} in {home}; there are {', '.join(runs)}")
+    drift = drifts(cfg, runs) if wanted.drift else {}
+    base = read_base(home, wanted.split, wanted.decode)
+    rows = summarise(runs, base, wanted.baseline, drift)
+    table = markdown(rows, wanted.baseline)
+    write_json(home / f"table-{wanted.split}.json", rows)
+    print(table)
+    if wanted.output:
+        write_text(wanted.output, table)
+    print(f"written    {home}/table-{wanted.split}.json{f', {wanted.output}' * bool(wanted.output)}")
+
+
+if __name__ == "__main__":
+    main()
