@@ -25,7 +25,6 @@ from variants.comparison import (
 )
 from variants.settings import settings
 
-
 LOSSES = Path(comparison.__file__).parent.parent / "conf" / "loss"
 
 
