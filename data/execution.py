@@ -23,6 +23,7 @@ import collections
 import dataclasses
 import hashlib
 import os
+import re
 import sys
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
@@ -61,6 +62,7 @@ class Job:
     timeout: float = 0.0
 
 
+NUMPY_RANDOM = re.compile(r"\b(?:np|numpy)\.random\b|from numpy import.*random")
 ZYGOTES: dict[tuple, Zygote] = {}
 
 
@@ -154,7 +156,8 @@ def make_task(number: int, job: Job, config: SandboxConfig) -> Task:
         raise ValueError(
             f"program of job {job.key!r}: no {', '.join(missing)}; it has {', '.join(sorted(program))}"
         )
-    code, asserts = compile_test(test_text(program["test"]))
+    text = test_text(program["test"])
+    code, asserts = compile_test(text)
     prompt = program["prompt"]
     return Task(
         key=number,
@@ -167,11 +170,13 @@ def make_task(number: int, job: Job, config: SandboxConfig) -> Task:
             "files": config.files,
             "seed": config.seed,
             "mode": program.get("mode", "split"),
+            "demote": config.workers > core_count(),  # long programs give way where cores are short
         },
         tests={
             "entry_point": program["entry_point"],
             "context": program.get("context", prompt),
             "asserts": asserts,
+            "numpy_random": "numpy random" if NUMPY_RANDOM.search(text) else "",
         },
         attachments=(code, encode_data(program.get("data"))),
     )
@@ -232,7 +237,6 @@ def zygote_for(config: SandboxConfig) -> Zygote:
         "scratch_mb": config.scratch_mb,
         "processes": config.processes,
         "memory_mb": config.memory_mb,
-        "seed": config.seed,
     }
     key = (os.getpid(), *map(str, options.values()))
     if key not in ZYGOTES:

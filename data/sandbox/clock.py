@@ -19,7 +19,7 @@ SLEEPING = frozenset("SDTtZX")
 class Clock:
     """Time of one process since its start; `expired` says which limit is over."""
 
-    def __init__(self, pid: int, seconds: float, proc: str) -> None:
+    def __init__(self, pid: int, seconds: float, proc: str, demote: bool) -> None:
         self.pid, self.seconds = pid, seconds
         self.cpu_clock = (~pid << 3) | 2  # Linux: the CPU-time clock of another process
         self.proc = proc  # where the kernel shows this process
@@ -30,7 +30,7 @@ class Clock:
         self.call_limit = 0.0
         self.sampled = self.started
         self.sampled_cpu = 0.0
-        self.demoted = False
+        self.demoted = not demote
         self.wait = 0.002
 
     def start(self) -> None:

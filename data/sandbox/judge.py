@@ -14,7 +14,6 @@ import importlib
 import io
 import marshal
 import os
-import random
 import resource
 import select
 import signal
@@ -33,6 +32,7 @@ from data.sandbox.codec import MAX_BYTES, CodecError, Decoder, numpy
 from data.sandbox.isolation import Isolation
 from data.sandbox.nursery import CREDENTIALS, END, ENDING, HAS_EXITED, PID
 from data.sandbox.peer import Peer, Stopped, step
+from data.sandbox.program import seed_generators
 from data.sandbox.testrun import run_definitions
 
 LENGTH = struct.Struct("<I")
@@ -127,7 +127,8 @@ class Session:
         self.nursery, self.output, self.job = nursery, output, job
         self.channel, self.pid, inner = receive_process(nursery, report["own_pids"])
         self.channel.setblocking(False)
-        self.clock = Clock(self.pid, job["seconds"], f"/proc/{inner if report['own_root'] else self.pid}")
+        place = f"/proc/{inner if report['own_root'] else self.pid}"
+        self.clock = Clock(self.pid, job["seconds"], place, job["demote"])
         self.poll = select.poll()
         self.poll.register(self.channel, select.POLLIN)
         self.pidfd = open_pidfd(self.pid)
@@ -369,10 +370,7 @@ class Trial:
         self.code, data = attachments
         self.data = Decoder(bytes(data), lambda decoder: None).decode() if len(data) else None
         self.context: dict | None = None
-        if session.job["seed"] >= 0:
-            random.seed(session.job["seed"])
-            if "numpy.random" in sys.modules:
-                sys.modules["numpy.random"].seed(session.job["seed"])
+        seed_generators(session.job["seed"], tests["numpy_random"])
 
     def outcome(self) -> Outcome:
         """Compile, execute, test. The program's failure, if there is one, outranks whatever the tests made

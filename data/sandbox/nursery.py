@@ -33,12 +33,12 @@ def run_nursery(judge: socket.socket, output: int, isolation: Isolation) -> None
     isolation.settle(output)
     isolation.check()
     warm_up(isolation)
-    clean_interpreter(isolation.options["seed"])
+    clean_interpreter()
     wire.send_message(judge, isolation.report())
     while True:
         empty_scratch(isolation)
         ours, theirs = socket.socketpair()
-        pid = os.fork()
+        pid = kernel.fork()
         if pid == 0:
             ours.close()
             judge.close()

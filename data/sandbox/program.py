@@ -5,7 +5,6 @@ program can do is to give wrong answers or none. It was forked before the tests 
 ancestor.
 """
 
-import asyncio
 import gc
 import os
 import random
@@ -15,7 +14,7 @@ import struct
 import sys
 import types
 
-from data.sandbox.codec import Encoder
+from data.sandbox.codec import Encoder, numpy
 from data.sandbox.inline import Inline
 from data.sandbox.isolation import Isolation
 from data.sandbox.peer import OPERATIONS, Peer
@@ -32,17 +31,23 @@ def run_program(channel: socket.socket, isolation: Isolation) -> None:
     Server(number, isolation).serve_forever()
 
 
-def clean_interpreter(seed: int) -> None:
+def clean_interpreter() -> None:
     """In the nursery, once: take away what is ours and no program expects, modules and `__main__`."""
     for name in [name for name in sys.modules if name == "data" or name.startswith("data.")]:
         del sys.modules[name]
     sys.modules["__main__"] = types.ModuleType("__main__")
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.stdout.reconfigure(errors="backslashreplace")
-    if seed >= 0 and "numpy.random" in sys.modules:
-        sys.modules["numpy.random"].seed(seed)
     gc.collect()
     gc.freeze()
+
+
+def seed_generators(seed: int, source: str) -> None:
+    """The same random numbers in every run, or (-1) others each time. NumPy's only where the source may use
+    them: the generator is a module of its own that takes a while to import."""
+    random.seed(seed if seed >= 0 else None)
+    if seed >= 0 and numpy is not None and "random" in source and ("numpy" in source or "np." in source):
+        numpy.random.seed(seed)
 
 
 def warm_up(isolation: Isolation) -> None:
@@ -111,13 +116,14 @@ class Server:
                 arguments, keywords = operands
                 return value(*arguments, **keywords)
             if operation == "run":
+                import asyncio  # brings a third of the modules and pages every process would have to copy
+
                 return asyncio.run(value)
             return OPERATIONS[operation](value, *operands)
         if operation == "begin":
             self.source, seed, limits = operands
             self.isolation.limit_program(**limits)
-            if seed >= 0:  # NumPy's generator was seeded in the nursery; Python's is reseeded by fork
-                random.seed(seed)
+            seed_generators(seed, self.source)
             return None
         if operation == "compile":
             self.code = compile(self.source, "<program>", "exec", dont_inherit=True)

@@ -20,8 +20,8 @@ from data.sandbox.worker import run_worker
 
 WARM = (
     "typing math re collections itertools functools heapq bisect string random datetime copy json hashlib",
-    "operator fractions decimal statistics io unittest threading asyncio dataclasses enum abc contextlib",
-    "inspect traceback numpy numpy.random",
+    "operator fractions decimal statistics io unittest threading dataclasses enum abc contextlib",
+    "inspect traceback numpy",
 )
 
 

@@ -361,7 +361,7 @@ CASES.append(Case("hang: endless iterator drained by the test", "import itertool
 
 # floods
 
-flood("memory", "def f():\n    x = []\n    while True: x.append(bytearray(1 << 26))", MEMORY)
+flood("memory", "def f():\n    x = []\n    while True: x.append(bytearray(1 << 26))", MEMORY, seconds=5.0)
 flood("memory, errors swallowed",
       "def f():\n    x = []\n    while True:\n        try:\n            while True: x.append('x' * (1 << 26))\n"
       "        except MemoryError: pass", TIMEOUT, MEMORY, seconds=0.5)  # fmt: skip

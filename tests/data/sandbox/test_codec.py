@@ -54,7 +54,8 @@ def test_plain_data_comes_back_equal_and_of_the_same_type(value):
     found = round_trip(value)
     assert found == value
     assert type(found) is type(value)
-    assert repr(found) == repr(value)
+    if not isinstance(value, (set, frozenset)):  # their order may differ
+        assert repr(found) == repr(value)
 
 
 def test_what_equality_does_not_see():
