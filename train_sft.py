@@ -77,7 +77,9 @@ def tokenise(rows: list[dict], tokenizer: Tokenizer, cfg: Config) -> tuple[list[
 def new_model(cfg: Config, tokenizer: Tokenizer) -> Transformer:
     """A model with random weights: `model.architecture` is its config.json, less the tokenizer's numbers."""
     ids = {"vocab_size": tokenizer.size, "bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id}
-    model = Transformer(parse_config(OmegaConf.to_container(cfg.model.architecture) | ids))
+    published = OmegaConf.to_container(cfg.model.architecture) | ids
+    model = Transformer(parse_config(published))
+    model.source_config = published  # what of config.json the computation does not need is kept when saving
     print(f"new model  {sum(p.numel() for p in model.parameters()):,} parameters")
     return model
 
