@@ -101,9 +101,12 @@ def commands(trial: Trial, method: Method, plan: ComparisonSettings) -> list[lis
 
 
 def score_of(trial: Trial) -> float | None:
-    """Sampled pass@1 of a finished trial."""
-    found = sorted(Path("out", trial.name).glob(f"*-{trial.split}-*/summary.json"))
-    return json.loads(found[0].read_text())["sampled"]["pass_at_1"] if found else None
+    """Sampled pass@1 of a finished trial; None where the judge failed on some answers."""
+    for summary in sorted(Path("out", trial.name).glob(f"*-{trial.split}-*/summary.json")):
+        found = json.loads(summary.read_text())
+        if "sampled" in found and not found["verdicts"].get("internal_error"):
+            return found["sampled"]["pass_at_1"]
+    return None
 
 
 def run_trial(trial: Trial, plan: ComparisonSettings, keep: bool) -> str | None:

@@ -61,9 +61,8 @@ def fake(monkeypatch, tmp_path):
             )
             return None
         rate = json.loads((home / "dpo" / "training" / "position.json").read_text())["score"]
-        write_json(
-            home / f"dpo-{given['run.split']}-evaluation" / "summary.json", {"sampled": {"pass_at_1": rate}}
-        )
+        summary = {"sampled": {"pass_at_1": rate}, "verdicts": {"passed": 1}}
+        write_json(home / f"dpo-{given['run.split']}-evaluation" / "summary.json", summary)
         return None
 
     monkeypatch.setattr(comparison, "python", python)
@@ -130,6 +129,17 @@ def test_the_second_round_keeps_the_best_rate():
         ("c/tune/dpo/2", ("optim.lr=0.0001", "loss.beta=0.03")),
         ("c/tune/dpo/3", ("optim.lr=0.0001", "loss.beta=0.3")),
     ]
+
+
+@pytest.mark.parametrize(
+    "summary",
+    [{"verdicts": {"internal_error": 9}}, {"sampled": {"pass_at_1": 1}, "verdicts": {"internal_error": 1}}],
+)
+def test_a_score_the_judge_failed_on_does_not_count(tmp_path, monkeypatch, summary):
+    monkeypatch.chdir(tmp_path)
+    (first, *_) = first_round(plan(), "dpo")
+    write_json(Path("out", first.name, "dpo-validation-evaluation", "summary.json"), summary)
+    assert score_of(first) is None
 
 
 def test_without_scores_nothing_wins(fake):
