@@ -30,6 +30,7 @@ from model.packed_linear import PackedLinears
 
 ROW_BLOCK = 8  # rows are computed in multiples of it: odd counts take other kernels, and cost as much
 PROMPT_BLOCK = 64  # the same for the tokens of prompts
+FIRST_COLUMNS = 64  # drawn tokens per row that buffers have room for before they grow
 PREFILL_TOKENS = 4096  # prompts read at a time, unless rows would stay empty
 NO_LIMIT = 2**40
 
@@ -98,11 +99,13 @@ def truncate(weight: Tensor, top_p: Tensor, top_k: Tensor) -> Tensor:
 
 
 def draw(weight: Tensor, uniform: Tensor) -> Tensor:
-    """Inverse CDF, weight [R, V], uniform [R] -> [R]: the first id whose running sum exceeds its share."""
+    """Inverse CDF, weight [R, V], uniform [R] -> [R]: the first id whose running sum exceeds uniform * total.
+
+    That product is below the total for any uniform below 1, so an id with weight is found; where the weights
+    are not finite none is, and the answer is V.
+    """
     cdf = weight.cumsum(-1, dtype=uniform.dtype)
-    total = cdf[:, -1:]
-    target = torch.minimum(uniform[:, None] * total, torch.nextafter(total, torch.zeros_like(total)))
-    return torch.searchsorted(cdf, target, right=True)[:, 0]
+    return torch.searchsorted(cdf, uniform[:, None] * cdf[:, -1:], right=True)[:, 0]
 
 
 class StopStrings:
@@ -181,6 +184,7 @@ class Rows:
         self.widen(max(s.request.max_new_tokens for s in samples))
         requests = [s.request for s in samples]
         columns = self.uniform.shape[1]
+        below_one = 1 - torch.finfo(self.uniform.dtype).eps / 2  # float32 would round some up
         names = [(s.request.seed, s.request.key, s.number) for s in samples]
         values = {
             "token": [r.prompt_ids[-1] for r in requests],
@@ -191,7 +195,7 @@ class Rows:
             "top_p": [r.top_p if r.top_p < 1 else 2.0 for r in requests],  # 2: keep all
             "temperature": [r.temperature for r in requests],
             "done": [False] * len(rows),
-            "uniform": np.stack([uniform_stream(*name, columns) for name in names]),
+            "uniform": np.minimum([uniform_stream(*name, columns) for name in names], below_one),
         }
         where = torch.tensor(rows, device=self.token.device)
         for name, value in values.items():
@@ -223,7 +227,7 @@ class Engine:
         self.reads_tokens = bool(stops or hook or on_token)
         capacity = padded(batch_size, ROW_BLOCK)
         self.packed = PackedLinears(model)
-        self.rows = Rows(capacity, 64, self.device)
+        self.rows = Rows(capacity, FIRST_COLUMNS, self.device)
         self.graphs = graphs
         self.cache = KVCache(capacity, self.device, coarse=graphs is not None)
         self.samples: list[Sample] = []
@@ -233,13 +237,12 @@ class Engine:
         self.free_slots: list[int] = []
         self.steps, self.moved = 0, None
         self.row_index = torch.arange(capacity, device=self.device)
-        self.is_stop = torch.zeros(self.vocabulary, dtype=torch.bool, device=self.device)
-        self.is_stop[sorted(self.stop_ids)] = True
+        self.is_stop = torch.zeros(self.vocabulary + 1, dtype=torch.bool, device=self.device)
+        self.is_stop[[*sorted(self.stop_ids), self.vocabulary]] = True  # the last one: see `draw`
         self.mask = None
         if usable_ids is not None and len(usable := sorted(set(usable_ids))) < self.vocabulary:
             self.mask = torch.full((self.vocabulary,), float("-inf"), device=self.device)
             self.mask[usable] = 0
-        self.healthy = torch.ones((), dtype=torch.bool, device=self.device)
 
     # Prompts
 
@@ -321,6 +324,7 @@ class Engine:
             samples = [self.samples[row] for row in places]
             lengths = [len(s.request.prompt_ids) - 1 for s in samples]
             self.rows.start(places, samples, lengths)
+            self.cache.reserve(own=min(FIRST_COLUMNS, max(s.request.max_new_tokens for s in samples)))
         for hole in sorted(set(holes) - set(places), reverse=True):
             last = len(self.samples) - 1
             if hole < last:
@@ -374,17 +378,16 @@ class Engine:
         token = self.choose(logits, count)
         place = (self.row_index[:count], step)
         rows.ids[place] = token
+        torch.clamp(token, max=self.vocabulary - 1, out=rows.token[:count])
         if self.logps:
-            rows.logps[place] = plain.gather(1, token[:, None])[:, 0] - plain.logsumexp(-1)
+            rows.logps[place] = plain.gather(1, rows.token[:count, None])[:, 0] - plain.logsumexp(-1)
         step += ~done
-        rows.token[:count] = token
         done |= self.is_stop[token] | (step >= rows.limit[:count])
 
     def choose(self, logits: Tensor, count: int) -> Tensor:
         """logits [R, V] -> ids [R]. Weights are exp((logit - max) / temperature): no need to normalise."""
         rows = self.rows
         top = logits.amax(-1, keepdim=True)
-        self.healthy &= top.isfinite().all()
         temperature = rows.temperature[:count, None]
         if self.any_greedy:
             greedy = temperature == 0
@@ -394,8 +397,8 @@ class Engine:
             weight = truncate(weight, rows.top_p[:count, None], rows.top_k[:count, None])
         token = draw(weight, rows.uniform[self.row_index[:count], rows.step[:count]])
         if self.any_greedy:
-            token = torch.where(greedy[:, 0], logits.argmax(-1), token)
-        return token.clamp_(max=self.vocabulary - 1)  # only NaN goes beyond, and `healthy` will tell
+            token = torch.where(greedy[:, 0] & (token < self.vocabulary), logits.argmax(-1), token)
+        return token
 
     def read_tokens(self) -> None:
         """Bring the new tokens to the host, for those who look at each."""
@@ -413,13 +416,13 @@ class Engine:
             finished = sorted({*finished, *(i for i, s in enumerate(self.samples) if s.stopped)})
         if not finished:
             return [], []
-        if not self.healthy:
+        where = torch.tensor(finished, device=self.device)
+        columns = [t[where].tolist() for t in (self.rows.ids, self.rows.step, self.rows.logps)]
+        if any(self.vocabulary in ids[:length] for ids, length in zip(*columns[:2], strict=True)):
             raise ValueError(
                 "the model's logits are not finite: the checkpoint is damaged, its training diverged, or "
                 "a logits hook left no token possible"
             )
-        where = torch.tensor(finished, device=self.device)
-        columns = [t[where].tolist() for t in (self.rows.ids, self.rows.step, self.rows.logps)]
         out = []
         for row, ids, length, logps in zip(finished, *columns, strict=True):
             sample = self.samples[row]
