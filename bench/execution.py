@@ -104,7 +104,7 @@ def cpu_seconds(config: SandboxConfig) -> float:
         pid = int(path.parent.name)
         fields[pid] = text[text.rindex(")") + 2 :].split()
         children.setdefault(int(fields[pid][1]), []).append(pid)
-    todo = [zygote_for(config).process.pid]
+    todo = [zygote_for(config).process.pid]  # no canonical solution uses NumPy, which has another
     while todo:
         pid = todo.pop()
         total += sum(map(int, fields.get(pid, [])[11:15])) / TICK

@@ -33,9 +33,9 @@ class Clock:
         self.demoted = not demote
         self.wait = 0.002
 
-    def start(self) -> None:
-        """From here on the time is the program's."""
-        self.before += self.cpu()
+    def start(self, before: float) -> None:
+        """The program begins; its process has used `before` seconds until then."""
+        self.before = before
         self.started, self.idle = time.monotonic(), 0.0
         self.begin_wait()
 

@@ -18,12 +18,9 @@ import datetime
 import decimal
 import fractions
 import struct
+import sys
+import types
 from collections.abc import Callable
-
-try:
-    import numpy
-except ImportError:  # the sandbox works without it, arrays are then unknown objects
-    numpy = None
 
 MAX_DEPTH = 4000
 MAX_BYTES = 64 << 20
@@ -33,7 +30,6 @@ FLOAT = struct.Struct("<d")
 COMPLEX = struct.Struct("<dd")
 SMALL_INT_MIN, SMALL_INT_MAX = -(1 << 63), (1 << 63) - 1
 KEYS, VALUES, ITEMS = type({}.keys()), type({}.values()), type({}.items())
-MUTABLE = (list, dict, set, bytearray, collections.deque) + ((numpy.ndarray,) if numpy else ())
 NAMED_TYPES = {
     name: value
     for name, value in vars(builtins).items()
@@ -43,6 +39,21 @@ TYPE_NAMES = {value: name for name, value in reversed(NAMED_TYPES.items())}
 SINGLETONS = {"Ellipsis": Ellipsis, "NotImplemented": NotImplemented}
 SINGLETON_NAMES = {id(value): name for name, value in SINGLETONS.items()}
 ARRAY_KINDS = "biufcSUMm"
+
+
+def loaded_numpy() -> types.ModuleType | None:
+    """NumPy, if this process has imported it: a value of its kinds cannot exist otherwise."""
+    module = sys.modules.get("numpy")
+    return module if hasattr(module, "ndarray") and hasattr(module, "generic") else None
+
+
+def imported_numpy() -> types.ModuleType:
+    """NumPy, imported now if need be: a value of its kinds has come."""
+    try:
+        import numpy
+    except ImportError:
+        raise CodecError("a NumPy value, and no NumPy here") from None
+    return numpy
 
 
 class CodecError(Exception):
@@ -91,8 +102,9 @@ class Encoder:
                 self.parts.append(self.foreign(value))
         elif id(value) in SINGLETON_NAMES:
             self.text(b"e", SINGLETON_NAMES[id(value)])
-        elif numpy is not None and isinstance(value, numpy.generic):
-            write_numpy_scalar(self, value)
+        elif (numpy := loaded_numpy()) is not None and isinstance(value, (numpy.generic, numpy.ndarray)):
+            write = write_numpy_scalar if isinstance(value, numpy.generic) else write_numpy_array
+            write(self, value)
         elif issubclass(kind, tuple) and is_named_tuple(kind):
             self.parts.append(b"u")
             write_text(self, kind.__name__)
@@ -311,7 +323,8 @@ def write_numpy_scalar(encoder: Encoder, value: object) -> None:
 
 
 def write_numpy_array(encoder: Encoder, value: object) -> None:
-    value = value if type(value) is numpy.ndarray else numpy.ndarray.view(value, numpy.ndarray)
+    base = loaded_numpy().ndarray
+    value = value if type(value) is base else base.view(value, base)
     if value.dtype.kind == "O" and value.ndim:
         if encoder.begin(value):
             encoder.parts.append(b"o")
@@ -356,8 +369,6 @@ WRITERS: dict[type, Callable[[Encoder, object], None]] = {
     datetime.timedelta: write_date,
     array.array: write_array,
 }
-if numpy is not None:
-    WRITERS[numpy.ndarray] = write_numpy_array
 
 # how a subclass loses what it adds: through methods of the base, which it cannot override
 REDUCTIONS = (
@@ -373,7 +384,6 @@ REDUCTIONS = (
     (frozenset, write_frozenset, lambda value: value),
     (collections.deque, write_deque, lambda value: value),
     (decimal.Decimal, write_decimal, lambda value: value),
-    *(((numpy.ndarray, write_numpy_array, lambda value: value),) if numpy else ()),
 )
 
 
@@ -541,7 +551,7 @@ def read_fraction(decoder: Decoder) -> fractions.Fraction:
 
 
 def numpy_type(text: str) -> object:
-    found = numpy.dtype(text)
+    found = imported_numpy().dtype(text)
     if found.kind not in ARRAY_KINDS or found.fields or found.hasobject:
         raise CodecError("an array of an unknown kind")
     return found
@@ -549,11 +559,12 @@ def numpy_type(text: str) -> object:
 
 def read_numpy_scalar(decoder: Decoder) -> object:
     kind = numpy_type(decoder.text())
-    return numpy.frombuffer(decoder.value(), kind)[0]
+    return imported_numpy().frombuffer(decoder.value(), kind)[0]
 
 
 def read_numpy_array(decoder: Decoder) -> object:
     kind, shape, data = numpy_type(decoder.text()), decoder.value(), decoder.value()
+    numpy = imported_numpy()
     return decoder.collect(
         (numpy.frombuffer(data, kind) if kind.itemsize and data else numpy.zeros(0, kind))
         .reshape(shape)
@@ -565,7 +576,7 @@ def read_object_array(decoder: Decoder) -> object:
     number = len(decoder.mutables)
     decoder.collect(None)
     shape, items = decoder.value(), decoder.value()
-    container = numpy.empty(len(items), dtype=object)
+    container = imported_numpy().empty(len(items), dtype=object)
     for index, item in enumerate(items):
         container[index] = item
     container = container.reshape(shape)

@@ -28,11 +28,11 @@ from collections.abc import Callable
 
 from data.sandbox import wire
 from data.sandbox.clock import Clock
-from data.sandbox.codec import MAX_BYTES, CodecError, Decoder, numpy
+from data.sandbox.codec import MAX_BYTES, CodecError, Decoder
 from data.sandbox.isolation import Isolation
 from data.sandbox.nursery import CREDENTIALS, END, ENDING, HAS_EXITED, PID
 from data.sandbox.peer import Peer, Stopped, step
-from data.sandbox.program import seed_generators
+from data.sandbox.program import CPU_SECONDS, GREETING, seed_generators
 from data.sandbox.testrun import run_definitions
 
 LENGTH = struct.Struct("<I")
@@ -137,6 +137,7 @@ class Session:
             self.exit_poll = select.poll()
             self.exit_poll.register(self.pidfd, select.POLLIN)
         self.strained = False  # this process ran out of memory or failed, and should not go on
+        self.greeted = False
         self.failure: Outcome | None = None  # why the program is over, once it is
         self.ending: tuple | None = None  # nursery.ENDING, once the process is gone
         self.counts = {"tests_passed": 0, "tests_total": 0}
@@ -182,6 +183,17 @@ class Session:
         if self.failure:
             raise Stopped
         self.clock.begin_wait()
+        payload = self.read_frame()
+        if not self.greeted:  # sent before the program's first line
+            if payload[:1] != GREETING:
+                text = payload[1:].decode("utf-8", "replace")
+                self.fail(Outcome("internal_error", "", f"could not isolate the program: {text}"))
+            self.greeted = True
+            self.clock.start(*CPU_SECONDS.unpack(payload[1:]))
+            payload = self.read_frame()
+        return payload
+
+    def read_frame(self) -> bytes:
         (size,) = LENGTH.unpack(self.read(4))
         if size > MAX_FRAME or size == 0:
             raise CodecError(f"a message of {size} bytes; {MAX_FRAME} is the limit")
@@ -388,38 +400,26 @@ class Trial:
 
     def stages(self) -> Outcome:
         session = self.session
-        job = session.job
+        job, entry = session.job, self.tests["entry_point"]
         limits = {name: job[name] for name in ("seconds", "memory_mb", "output_mb", "files")}
-        session.request("begin", job["program"], job["seed"], limits)
-        session.clock.start()
+        inline = job["mode"] == "inline"
+        held = bytes(self.code) if inline else b""
         try:
-            session.request("compile")
-        except Exception as error:
-            return Outcome("syntax_error", kind_of_error(error), str(error))
-        if session.job["mode"] == "inline":
-            return self.run_inline()
-        try:
-            session.request("execute")
-            entry = self.tests["entry_point"]
-            candidate = session.request("lookup", entry) if entry else None
+            stage, found = session.request("start", job["program"], job["seed"], limits, entry, held)
+            if stage == "syntax":
+                names, message, _ = found
+                return Outcome("syntax_error", names[0], message)
         except Stopped:
             raise
-        except BaseException as error:
+        except BaseException as error:  # the program's, or because the answer was of another kind
             return program_error(error)
-        return self.run_tests(entry, candidate)
+        return self.run_inline() if inline else self.run_tests(entry, found)
 
     def run_inline(self) -> Outcome:
-        """Hand the tests to the program's process before it executes the program; believe only the nonce."""
-        session, nonce = self.session, os.urandom(16)
-        session.request("hold", bytes(self.code), self.tests["entry_point"])
+        """Have the program's process run the tests it got before the program; believe only the nonce."""
+        nonce = os.urandom(16)
         try:
-            session.request("execute")
-        except Stopped:
-            raise
-        except BaseException as error:
-            return program_error(error)
-        try:
-            answer = session.request("test", nonce)
+            answer = self.session.request("test", nonce)
         except AssertionError as error:
             return Outcome("wrong_answer", "", str(error))
         except Stopped:
@@ -493,7 +493,7 @@ class Trial:
         if name in context:
             return context[name]
         module = ALIASES.get(name, name)
-        if module in sys.stdlib_module_names or (module == "numpy" and numpy is not None):
+        if module in sys.stdlib_module_names or module == "numpy":
             with contextlib.suppress(ImportError):
                 return importlib.import_module(module)
         try:

@@ -18,7 +18,7 @@ import sys
 import types
 from collections.abc import Callable, Iterable
 
-from data.sandbox.codec import NAMED_TYPES, CodecError, Decoder, Encoder, numpy
+from data.sandbox.codec import NAMED_TYPES, CodecError, Decoder, Encoder, loaded_numpy
 from data.sandbox.remote import KINDS
 
 NUMBER = struct.Struct("<I")
@@ -126,7 +126,7 @@ class Peer:
         except Stopped:
             raise
         except BaseException as error:
-            reply = self.answer(b"E", describe(error, self.refer), mutables, before)
+            reply = self.answer(b"E", describe(error), mutables, before)
         self.send(reply)
 
     def answer(self, tag: bytes, value: object, mutables: list, before: list) -> bytes:
@@ -184,6 +184,7 @@ def contents(container: object) -> tuple | bytes:
         return (*dict.keys(container), *dict.values(container))
     if isinstance(container, bytearray):
         return bytes(container)
+    numpy = loaded_numpy()
     if numpy is not None and isinstance(container, numpy.ndarray):
         if container.dtype.kind == "O":
             return tuple(container.ravel())
@@ -223,13 +224,13 @@ def replace_contents(container: object, new: tuple | bytes) -> None:
     elif isinstance(container, bytearray):
         container[:] = new
     elif type(new) is bytes:
-        container[...] = numpy.frombuffer(new, container.dtype).reshape(container.shape)
+        container[...] = loaded_numpy().frombuffer(new, container.dtype).reshape(container.shape)
     else:
         for index, item in enumerate(new):
             container.flat[index] = item
 
 
-def describe(error: BaseException, refer: Callable[[object], bytes]) -> tuple:
+def describe(error: BaseException) -> tuple:
     """(class names, message, arguments): all that crosses of an exception. Runs the exception's own code."""
     names = tuple(kind.__name__ for kind in type(error).__mro__ if isinstance(kind.__name__, str))
     try:

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,22 +39,27 @@ ENVIRONMENT = {
 }
 START = (
     "import sys; sys.path[0] = sys.argv[2]; from data.sandbox.zygote import main; "
-    "main(int(sys.argv[1]), sys.argv[2])"
+    "main(int(sys.argv[1]), sys.argv[2], sys.argv[3])"
 )
 
 
 @dataclass(frozen=True)
 class Task:
-    """One program as it travels: `job` is for the judge and the program, `tests` for the judge alone."""
+    """One program as it travels: `job` is for the judge and the program, `tests` for the judge alone.
+
+    `modules`: what the program's process should have imported (a zygote of its own has).
+    """
 
     key: Hashable
     job: dict
     tests: dict
     attachments: tuple[bytes, ...]
+    modules: str = ""
 
 
 @dataclass
 class Worker:
+    home: "Zygote"
     control: socket.socket
     folder: str
     task: Task | None = None
@@ -77,8 +82,9 @@ class Worker:
 class Zygote:
     """The warm process and its idle workers. Close it, or let `atexit` do so."""
 
-    def __init__(self, options: dict) -> None:
-        self.options, self.owner = options, os.getpid()
+    def __init__(self, options: dict, modules: str = "") -> None:
+        """`options` are for the workers; `modules`, with commas, are imported beside the usual ones."""
+        self.options, self.modules, self.owner = options, modules, os.getpid()
         self.folder = tempfile.mkdtemp(prefix="sandbox-")
         self.idle: list[Worker] = []
         self.made = 0
@@ -89,7 +95,7 @@ class Zygote:
         ours, theirs = socket.socketpair()
         with tempfile.TemporaryFile() as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-s", "-c", START, str(theirs.fileno()), str(ROOT)],
+                [sys.executable, "-s", "-c", START, str(theirs.fileno()), str(ROOT), self.modules],
                 pass_fds=[theirs.fileno()],
                 env=ENVIRONMENT | {"HOME": self.folder, "TMPDIR": self.folder},
                 cwd="/",
@@ -139,7 +145,7 @@ class Zygote:
             ours.close()
             raise OSError(f"a sandbox worker did not start: {message['broken'].strip().splitlines()[-1]}")
         self.report = message["ready"]
-        return Worker(ours, folder)
+        return Worker(self, ours, folder)
 
     def close(self) -> None:
         if self.owner != os.getpid():  # a fork of the host: the zygote is not ours to end
@@ -170,9 +176,13 @@ def is_open(control: socket.socket) -> bool:
     return False
 
 
-def run_tasks(tasks: Iterable[Task], zygote: Zygote, workers: int) -> Iterator[tuple[Hashable, dict]]:
-    """(key, raw result) of each task, as they finish. Tasks are taken one at a time, when a worker is
-    free."""
+def run_tasks(
+    tasks: Iterable[Task], zygote_with: Callable[[str], Zygote], workers: int
+) -> Iterator[tuple[Hashable, dict]]:
+    """(key, raw result) of each task, as they finish. Tasks are taken one at a time, when a worker is free.
+
+    `zygote_with(modules)` is the zygote for a task's modules.
+    """
     tasks = iter(tasks)
     again: collections.deque[tuple[Task, int]] = collections.deque()
     selector = selectors.DefaultSelector()
@@ -186,7 +196,7 @@ def run_tasks(tasks: Iterable[Task], zygote: Zygote, workers: int) -> Iterator[t
                 if task is None:
                     exhausted = True
                     break
-                worker = zygote.worker()
+                worker = zygote_with(task.modules).worker()
                 try:
                     worker.give(task, attempt)
                 except OSError:
@@ -214,7 +224,7 @@ def run_tasks(tasks: Iterable[Task], zygote: Zygote, workers: int) -> Iterator[t
                 del by_socket[control]
                 if state in ("done", "leaving"):
                     finished.append((worker.task.key, worker.result))
-                    zygote.idle.append(worker) if state == "done" else worker.close()
+                    worker.home.idle.append(worker) if state == "done" else worker.close()
                 else:
                     lose(worker, again, finished, state)
     finally:

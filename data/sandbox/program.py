@@ -5,22 +5,27 @@ program can do is to give wrong answers or none. It was forked before the tests 
 ancestor.
 """
 
+import contextlib
 import gc
+import importlib
 import os
 import random
 import signal
 import socket
 import struct
 import sys
+import time
 import types
 
-from data.sandbox.codec import Encoder, numpy
+from data.sandbox.codec import Encoder
 from data.sandbox.inline import Inline
 from data.sandbox.isolation import Isolation
-from data.sandbox.peer import OPERATIONS, Peer
+from data.sandbox.peer import OPERATIONS, Peer, describe
 
 WARM_UP_ROUNDS = 16
 MODULE = "solution"  # not "__main__": main guards do not fire, as in the reference harness
+GREETING, FAILED = b"K", b"X"
+CPU_SECONDS = struct.Struct("<d")
 LENGTH = struct.Struct("<I")
 
 
@@ -46,8 +51,9 @@ def seed_generators(seed: int, source: str) -> None:
     """The same random numbers in every run, or (-1) others each time. NumPy's only where the source may use
     them: the generator is a module of its own that takes a while to import."""
     random.seed(seed if seed >= 0 else None)
-    if seed >= 0 and numpy is not None and "random" in source and ("numpy" in source or "np." in source):
-        numpy.random.seed(seed)
+    if seed >= 0 and "numpy" in source and "random" in source:
+        with contextlib.suppress(ImportError):
+            importlib.import_module("numpy.random").seed(seed)
 
 
 def warm_up(isolation: Isolation) -> None:
@@ -77,11 +83,9 @@ class Server:
 
     def __init__(self, channel: int, isolation: Isolation) -> None:
         self.channel, self.isolation = channel, isolation
-        self.source = ""
         self.module = types.ModuleType(MODULE)
         del self.module.__dict__["__doc__"]
         sys.modules[MODULE] = self.module
-        self.code: types.CodeType | None = None
         self.inline: Inline | None = None
         self.peer = Peer(self.send, self.receive, self.operate)
         self.peer.objects.append(self)
@@ -120,23 +124,36 @@ class Server:
 
                 return asyncio.run(value)
             return OPERATIONS[operation](value, *operands)
-        if operation == "begin":
-            self.source, seed, limits = operands
-            self.isolation.limit_program(**limits)
-            seed_generators(seed, self.source)
-            return None
-        if operation == "compile":
-            self.code = compile(self.source, "<program>", "exec", dont_inherit=True)
-            return None
-        if operation == "execute":
-            exec(self.code, self.module.__dict__)
-            return None
-        if operation == "hold":
-            self.inline = Inline(self.module, *operands)
-            return None
+        if operation == "start":
+            return self.start(*operands)
         if operation == "test":
             return self.inline.run(*operands)
-        (name,) = operands  # "lookup"
+        return self.look_up(*operands)
+
+    def look_up(self, name: str) -> object:
         if name not in self.module.__dict__:
             raise NameError(f"name {name!r} is not defined")
         return self.module.__dict__[name]
+
+    def start(
+        self, source: str, seed: int, limits: dict, entry_point: str, held: bytes
+    ) -> tuple[str, object]:
+        """Take the limits, greet, compile, execute. ("ready", candidate) or ("syntax", what is wrong).
+
+        The greeting is sent before the program's first line, so no program can forge its absence. It holds
+        the CPU time spent so far, which is ours. `held` are tests for the inline mode.
+        """
+        try:
+            self.isolation.limit_program(**limits)
+        except Exception as error:
+            self.send(FAILED + f"{type(error).__name__}: {error}".encode())
+        seed_generators(seed, source)
+        self.send(GREETING + CPU_SECONDS.pack(time.process_time()))
+        try:
+            code = compile(source, "<program>", "exec", dont_inherit=True)
+        except Exception as error:
+            return "syntax", describe(error)
+        if held:
+            self.inline = Inline(self.module, held, entry_point)
+        exec(code, self.module.__dict__)
+        return "ready", self.look_up(entry_point) if entry_point else None

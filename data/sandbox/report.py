@@ -9,7 +9,7 @@ def report_line(report: dict, about: dict, workers: int, seconds: float, memory_
     active, missing = report["active"], report["missing"]
     held = "+".join(f"{n}({active[n]})" if active[n] else n for n in LAYERS if n in active)
     lacking = ", ".join(f"{n} ({missing[n]})" for n in LAYERS if n in missing) or "none"
-    numpy = f" numpy {about['numpy']}" if about["numpy"] else ""
+    numpy = f" numpy {about['numpy']}" if about.get("numpy") else ""
     return (
         f"sandbox: {held} | missing: {lacking} | python {about['python']}{numpy} | "
         f"W={workers} T=cpu {seconds:g}s mem {memory_mb / 1024:g}GiB"

@@ -6,7 +6,9 @@ closes.
 """
 
 import array
+import contextlib
 import gc
+import importlib
 import os
 import select
 import signal
@@ -21,29 +23,25 @@ from data.sandbox.worker import run_worker
 WARM = (
     "typing math re collections itertools functools heapq bisect string random datetime copy json hashlib",
     "operator fractions decimal statistics io unittest threading dataclasses enum abc contextlib",
-    "inspect traceback numpy",
+    "inspect traceback",
 )
 
 
-def main(number: int, root: str) -> None:
+def main(number: int, root: str, extra: str) -> None:
+    """`extra`: modules to have beside the usual ones, if they are installed, with commas."""
     control = socket.socket(fileno=number)
     for name in " ".join(WARM).split():
-        try:
-            __import__(name)
-        except ImportError:
-            if not name.startswith("numpy"):
-                raise
+        importlib.import_module(name)
+    for name in filter(None, extra.split(",")):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
     sys.path[:] = [path for path in sys.path if path and os.path.abspath(path) != root]
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     gc.collect()
     gc.freeze()
     gc.disable()
-    wire.send_message(control, {"ready": True, "python": sys.version.split()[0], "numpy": numpy_version()})
+    wire.send_message(control, {"ready": True, "python": sys.version.split()[0]})
     serve(control, root)
-
-
-def numpy_version() -> str:
-    return getattr(sys.modules.get("numpy"), "__version__", "")
 
 
 def serve(control: socket.socket, root: str) -> None:

@@ -121,16 +121,17 @@ def test_no_file_appeared_outside(world):
 
 
 def test_no_process_survives(world):
-    """Below the zygote there are only idle workers: a watchdog and a worker each."""
-    zygote = zygote_for(STRICT)
+    """Below the zygotes there are only idle workers: a watchdog and a worker each."""
+    zygotes = [zygote_for(STRICT), zygote_for(STRICT, "numpy")]
     parents = process_parents()
-    below, todo = set(), [zygote.process.pid]
+    below, todo = set(), [zygote.process.pid for zygote in zygotes]
     while todo:
         parent = todo.pop()
         found = [pid for pid, one in parents.items() if one == parent]
         below.update(found)
         todo += found
-    assert len(below) == 4 * len(zygote.idle)  # watchdog, judge, nursery and the next, waiting process
+    each = 4  # watchdog, judge, nursery, and the next program's process, waiting
+    assert len(below) == each * sum(len(zygote.idle) for zygote in zygotes)
     sleepers = [
         name for name in os.listdir("/proc") if name.isdigit() and command(name) in (b"sleep\x0030\0",)
     ]
