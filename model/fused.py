@@ -77,9 +77,7 @@ class _HalfAttention(torch.autograd.Function):
     """Per block of queries: scores and softmax in float32, other products in q's type; keeps the weights."""
 
     @staticmethod
-    def forward(
-        ctx, q: Tensor, k: Tensor, v: Tensor, scale: float, mask: Mask
-    ) -> Tensor:
+    def forward(ctx, q: Tensor, k: Tensor, v: Tensor, scale: float, mask: Mask) -> Tensor:
         k, v = (t.transpose(0, 1).contiguous() for t in (k, v))  # [K, S, E]
         wide_k = k.float().transpose(1, 2)
         out, kept = torch.empty_like(q), []
