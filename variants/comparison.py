@@ -36,6 +36,7 @@ class Method:
 
     train: list[str] = field(default_factory=list)  # what makes it this method
     strength: list[str] = field(default_factory=list)  # two other settings of its strength
+    learning_rates: list[float] | None = None  # null: the plan's
     program: str = "train_dpo.py"
     prepare: list[str] = field(default_factory=list)  # commands it needs beforehand, without "python"
 
@@ -145,14 +146,13 @@ def tuning_trial(plan: ComparisonSettings, method: str, number: int, overrides: 
 
 def first_round(plan: ComparisonSettings, method: str) -> list[Trial]:
     """One trial per learning rate, at the usual strength."""
-    rates = enumerate(plan.learning_rates)
-    return [tuning_trial(plan, method, number, [f"optim.lr={rate:g}"]) for number, rate in rates]
+    rates = plan.methods[method].learning_rates or plan.learning_rates
+    return [tuning_trial(plan, method, i, [f"optim.lr={rate:g}"]) for i, rate in enumerate(rates)]
 
 
-def second_round(plan: ComparisonSettings, method: str, best: Trial) -> list[Trial]:
+def second_round(plan: ComparisonSettings, method: str, best: Trial, start: int) -> list[Trial]:
     """The other strengths at the learning rate of `best`; they come last, so they win over `train`'s."""
     rate = next(override for override in best.overrides if override.startswith("optim.lr="))
-    start = len(plan.learning_rates)
     strengths = enumerate(plan.methods[method].strength, start)
     return [tuning_trial(plan, method, number, [rate, strength]) for number, strength in strengths]
 
@@ -168,11 +168,14 @@ def tune(plan: ComparisonSettings, names: Sequence[str]) -> dict[str, Trial]:
     """Method -> the trial that won; written with all scores to out/<folder>/tuning.json."""
     trials = {name: first_round(plan, name) for name in names}
     run_all([trial for group in trials.values() for trial in group], plan, keep=False, title="tune 1")
+    further: list[Trial] = []
     for name, group in trials.items():
         best = best_of(group) or (group[0] if plan.dry_run else None)
         if best:
-            group += second_round(plan, name, best)
-    run_all([t for g in trials.values() for t in g[len(plan.learning_rates) :]], plan, False, "tune 2")
+            more = second_round(plan, name, best, len(group))
+            group += more
+            further += more
+    run_all(further, plan, keep=False, title="tune 2")
     winners = {name: best_of(group) or group[0] for name, group in trials.items()}
     if not plan.dry_run:
         write_json(Path("out", plan.folder, "tuning.json"), tuning_report(trials, winners))

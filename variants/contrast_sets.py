@@ -2,10 +2,12 @@
 
     python -m variants.contrast_sets +exp=tis_dpo
 
-Writes into out/<run.name>: swapped.jsonl, the pairs with chosen and rejected exchanged ("reverse DPO"); and
-chosen.jsonl and rejected.jsonl, each side as demonstrations for train_sft.py.
+Writes into out/<run.name>: swapped.jsonl, the pairs with chosen and rejected exchanged ("reverse DPO");
+chosen.jsonl and rejected.jsonl, each side as demonstrations for train_sft.py; and shuffled.jsonl, every pair
+swapped or not by a coin toss: a control from which nothing about right and wrong can be learnt.
 """
 
+import random
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -52,11 +54,13 @@ def side_demonstrations(pairs: Sequence[PreferencePair], side: str, tokenizer: T
 
 @program
 def main(cfg: Config) -> None:
-    """Read the pairs, write the three files."""
+    """Read the pairs, write the four files."""
     tokenizer = load_tokenizer(checkpoint_folder(cfg, cfg.run.init))
     pairs = training_pairs(cfg, tokenizer)
+    coin = random.Random(cfg.run.seed)
     files = {
         "swapped": list(map(swapped, pairs)),
+        "shuffled": [swapped(pair) if coin.random() < 0.5 else pair for pair in pairs],
         "chosen": side_demonstrations(pairs, "chosen", tokenizer),
         "rejected": side_demonstrations(pairs, "rejected", tokenizer),
     }

@@ -28,9 +28,9 @@ from variants.settings import settings
 LOSSES = Path(comparison.__file__).parent.parent / "conf" / "loss"
 
 
-def chosen() -> ComparisonSettings:
+def chosen(experiment: str = "comparison") -> ComparisonSettings:
     """The comparison that ships."""
-    return settings(compose_config("+exp=comparison"), ComparisonSettings)
+    return settings(compose_config(f"+exp={experiment}"), ComparisonSettings)
 
 
 def plan(**changes) -> ComparisonSettings:
@@ -124,7 +124,7 @@ def test_final_runs_use_every_seed_on_the_test_problems_and_keep_their_weights(f
 
 def test_the_second_round_keeps_the_best_rate():
     best = first_round(plan(), "dpo")[1]
-    names = [(t.name, t.overrides[-2:]) for t in second_round(plan(), "dpo", best)]
+    names = [(t.name, t.overrides[-2:]) for t in second_round(plan(), "dpo", best, 2)]
     assert names == [
         ("c/tune/dpo/2", ("optim.lr=0.0001", "loss.beta=0.03")),
         ("c/tune/dpo/3", ("optim.lr=0.0001", "loss.beta=0.3")),
@@ -140,6 +140,11 @@ def test_a_score_the_judge_failed_on_does_not_count(tmp_path, monkeypatch, summa
     (first, *_) = first_round(plan(), "dpo")
     write_json(Path("out", first.name, "dpo-validation-evaluation", "summary.json"), summary)
     assert score_of(first) is None
+
+
+def test_a_method_may_have_its_own_learning_rate():
+    collapse = plan(methods={"high": Method(learning_rates=[3e-3])})
+    assert [trial.overrides for trial in first_round(collapse, "high")] == [("optim.lr=0.003",)]
 
 
 def test_without_scores_nothing_wins(fake):
@@ -171,8 +176,9 @@ def test_every_method_sets_keys_that_exist():
 
 
 @pytest.mark.slow
-def test_every_preparation_composes():
-    plan = chosen()
+@pytest.mark.parametrize("experiment", ["comparison", "claims", "failures"])
+def test_every_preparation_composes(experiment):
+    plan = chosen(experiment)
     for step in {step for method in plan.methods.values() for step in method.prepare} | set(plan.prepare):
         compose_config(*(word for word in shlex.split(step) if "=" in word))
 

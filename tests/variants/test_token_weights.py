@@ -11,6 +11,7 @@ import torch
 
 import train_dpo
 from data.columns import read_columns
+from data.jsonl import read_jsonl
 from data.pairs import collate, read_pairs
 from data.tokenizer import load_tokenizer
 from data.types import PreferencePair
@@ -135,6 +136,8 @@ def test_weights_of_1_change_nothing(run, tiny_policy):
 
 def test_the_line_from_pairs_to_policy(run, tiny_policy, tiny_pairs, capsys):
     assert run(contrast_sets.main) == 0
+    tossed = [row["meta"].get("swapped", False) for row in read_jsonl("out/tis_dpo/shuffled.jsonl")]
+    assert 4 <= sum(tossed) <= 16  # of 20
     fast = ("data.weights=null", "optim.lr=1e-2")
     assert run(train_dpo.main, "run.name=tis_dpo/plus", *fast) == 0
     swapped_pairs = ("run.name=tis_dpo/minus", "data.pairs=out/tis_dpo/swapped.jsonl")
