@@ -7,7 +7,7 @@ answers and sees only plain data (data/sandbox/). What surrounds the program's p
 A program is a dict: `prompt` and `completion`, joined to the program's text; `test`, text that defines
 `check(candidate)` or just asserts; `entry_point`, the name under which the tests know the candidate (may be
 empty). Optional: `context`, trusted text whose definitions the tests may use (default: the prompt); `data`,
-a plain value that the tests find as `__judge__.data` (data/sandbox/judge.py, `Report`); `mode`, "inline"
+a plain value that the tests find as `__judge__.data` (data/sandbox/trial.py, `Report`); `mode`, "inline"
 for tests that must share the program's process (weaker, see `needs_inline`).
 
     python -m data.execution input=programs.jsonl output=verdicts.jsonl [cache=FILE] [workers=8 seconds=1 ...]
@@ -19,22 +19,17 @@ answers.
 """
 
 import atexit
-import collections
-import dataclasses
 import hashlib
 import importlib.metadata
 import os
 import sys
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from tqdm import tqdm
-
-from data.jsonl import JsonlAppender, digest, iterate_jsonl, read_jsonl
+from data.jsonl import digest
 from data.sandbox.cache import VerdictCache
-from data.sandbox.codec import Encoder
 from data.sandbox.config import SandboxConfig
+from data.sandbox.encoder import Encoder
 from data.sandbox.pool import Task, Zygote, run_tasks
 from data.sandbox.prepare import BrokenTest, compile_test, failed_test, test_text
 from data.sandbox.report import check_required, report_line, warning
@@ -274,125 +269,7 @@ def close_zygotes() -> None:
     ZYGOTES.clear()
 
 
-def main(arguments: list[str]) -> int:
-    """The command. Returns the exit code: 1 for a mistake or when internal errors remain."""
-    try:
-        options, config = parse_arguments(arguments)
-        return judge_file(Path(options["input"]), Path(options["output"]), options.get("cache"), config)
-    except (ValueError, OSError) as error:
-        print(f"data.execution: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on from here", file=sys.stderr)
-        return 130
-
-
-def parse_arguments(arguments: list[str]) -> tuple[dict, SandboxConfig]:
-    """key=value: input, output, cache, and the fields of SandboxConfig (lists with commas)."""
-    known = {field.name: field for field in dataclasses.fields(SandboxConfig)}
-    options, settings = {}, {}
-    usage = (
-        "python -m data.execution input=FILE output=FILE [cache=FILE] [workers=N seconds=S require=A,B ...]"
-    )
-    for argument in arguments:
-        name, equals, value = argument.partition("=")
-        if not equals or not (name in known or name in ("input", "output", "cache")):
-            raise ValueError(f"{argument!r} is no option; usage: {usage}")
-        if name not in known:
-            options[name] = value
-        elif known[name].type in (int, float):
-            try:
-                settings[name] = known[name].type(value)
-            except ValueError:
-                raise ValueError(f"{name}={value}: a number expected") from None
-        else:
-            settings[name] = [part for part in value.split(",") if part]
-    for name in ("input", "output"):
-        if name not in options:
-            raise ValueError(f"{name}= is missing; usage: {usage}")
-    return options, SandboxConfig(**settings)
-
-
-def judge_file(source: Path, target: Path, cache: str | None, config: SandboxConfig) -> int:
-    """Judge every row of `source` not yet in `target`; stream the verdicts; 1 when internal errors remain."""
-    jobs = read_jobs(source)
-    if target.exists():
-        print(f"{target} is there and whole; delete it to judge again", file=sys.stderr)
-        return int(any(row["verdict"] == Verdict.INTERNAL_ERROR for row in read_jsonl(target)))
-    print(sandbox_report(config), file=sys.stderr)
-    zygote = zygote_for(config)
-    contents = {job.key: content_key(job, config, zygote) for job in jobs}
-    counts: dict[str, int] = collections.Counter()
-    with JsonlAppender(target) as out:
-        drop_stale(out, contents)
-        finished = {row["id"] for row in out.done}
-        counts.update(row["verdict"] for row in out.done)
-        left = [job for job in jobs if job.key not in finished]
-        if finished:
-            print(f"{len(finished)} of {len(jobs)} were judged before", file=sys.stderr)
-        progress = tqdm(total=len(jobs), initial=len(finished), unit="program", disable=None)
-        for key, result in judge(left, config, VerdictCache(cache)):
-            row = dataclasses.asdict(result) | {"verdict": result.verdict.value}
-            out.write({"id": key, "content": contents[key]} | {k: row[k] for k in COLUMNS})
-            counts[result.verdict.value] += 1
-            progress.update()
-            progress.set_postfix(passed=counts["passed"], refresh=False)
-        progress.close()
-        out.finish()
-    print(", ".join(f"{name} {count}" for name, count in sorted(counts.items())), file=sys.stderr)
-    return int(counts["internal_error"] > 0)
-
-
-def drop_stale(out: JsonlAppender, contents: dict[Hashable, str]) -> None:
-    """Of what an interrupted run left, keep verdicts of programs that are still the same, and no internal
-    errors."""
-    kept = [
-        row
-        for row in out.done
-        if contents.get(row["id"]) == row["content"] and row["verdict"] != Verdict.INTERNAL_ERROR
-    ]
-    if len(kept) < len(out.done):
-        out.file.truncate(0)
-        out.done = kept
-        for row in kept:
-            out.write(row)
-
-
-COLUMNS = (
-    "verdict",
-    "kind",
-    "detail",
-    "cpu",
-    "wall",
-    "max_rss",
-    "tests_passed",
-    "tests_total",
-    "mode",
-)
-
-
-def read_jobs(path: Path) -> list[Job]:
-    """Rows with id, prompt, completion, test, entry_point and perhaps timeout; each mistake named with its
-    line."""
-    jobs: dict[Hashable, Job] = {}
-    for number, row in iterate_jsonl(path):
-        where = f"{path}, line {number}"
-        missing = [n for n in ("id", "prompt", "completion", "test", "entry_point") if n not in row]
-        if missing:
-            raise ValueError(f"{where}: no {', '.join(missing)}; found {', '.join(sorted(row)) or '(none)'}")
-        wrong = [n for n in ("prompt", "completion", "entry_point") if not isinstance(row[n], str)]
-        if wrong:
-            raise ValueError(f"{where}: {wrong[0]} is {type(row[wrong[0]]).__name__}, text expected")
-        key, timeout = row["id"], row.get("timeout", 0) or 0
-        if not isinstance(key, (str, int)) or key in jobs:
-            raise ValueError(f"{where}: id {key!r} is not a new text or number")
-        if not isinstance(timeout, (int, float)) or timeout < 0:
-            raise ValueError(f"{where}: timeout {timeout!r} is no number of seconds")
-        jobs[key] = Job(key, row, float(timeout))
-    if not jobs:
-        raise ValueError(f"{path} holds no rows; id, prompt, completion, test, entry_point expected")
-    return list(jobs.values())
-
-
 if __name__ == "__main__":
+    from data.sandbox.command import main
+
     sys.exit(main(sys.argv[1:]))

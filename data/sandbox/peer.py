@@ -18,7 +18,9 @@ import sys
 import types
 from collections.abc import Callable, Iterable
 
-from data.sandbox.codec import NAMED_TYPES, CodecError, Decoder, Encoder, loaded_numpy
+from data.sandbox.codec import NAMED_TYPES, CodecError, loaded_numpy
+from data.sandbox.decoder import Decoder
+from data.sandbox.encoder import Encoder
 from data.sandbox.remote import KINDS
 
 NUMBER = struct.Struct("<I")

@@ -17,7 +17,7 @@ import sys
 import time
 import types
 
-from data.sandbox.codec import Encoder
+from data.sandbox.encoder import Encoder
 from data.sandbox.inline import Inline
 from data.sandbox.isolation import Isolation
 from data.sandbox.peer import OPERATIONS, Peer, describe

@@ -22,12 +22,12 @@ from data.execution import (
     VerdictCache,
     execute,
     judge,
-    main,
     needs_inline,
     sandbox_report,
     zygote_for,
 )
 from data.sandbox import kernel, report
+from data.sandbox.command import main
 from data.sandbox.config import LAYERS
 from data.types import ExecutionResult, Verdict
 

@@ -12,7 +12,9 @@ from fractions import Fraction
 
 import pytest
 
-from data.sandbox.codec import CodecError, Decoder, Encoder
+from data.sandbox.codec import CodecError
+from data.sandbox.decoder import Decoder
+from data.sandbox.encoder import Encoder
 from data.sandbox.peer import with_recursion
 
 ZONE = datetime.timezone(datetime.timedelta(hours=5, minutes=30))

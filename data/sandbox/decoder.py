@@ -1,0 +1,267 @@
+"""Bytes to values: one reader for each tag of codec.py. Bytes may come from an enemy."""
+
+import array
+import collections
+import datetime
+import decimal
+import fractions
+import struct
+from collections.abc import Callable
+
+from data.sandbox.codec import (
+    ARRAY_KINDS,
+    COMPLEX,
+    COUNT,
+    FLOAT,
+    INT64,
+    MAX_DEPTH,
+    NAMED_TYPES,
+    SINGLETONS,
+    CodecError,
+    imported_numpy,
+)
+
+
+class Decoder:
+    """One message. `foreign(tag, number)` supplies what `Encoder.foreign` referred to.
+
+    With `track`, mutable containers are collected in `mutables` in the encoder's order; `known` resolves
+    references to containers of an earlier message.
+    """
+
+    def __init__(
+        self,
+        data: bytes | bytearray | memoryview,
+        foreign: Callable[["Decoder"], object],
+        *,
+        track: bool = False,
+        known: list[object] | None = None,
+    ) -> None:
+        self.data = data if type(data) is bytes else bytes(data)
+        self.at = 0
+        self.foreign = foreign
+        self.track = track
+        self.mutables: list[object] = known if known is not None else []
+        self.depth = 0
+
+    def decode(self) -> object:
+        """The next value. Anything wrong with the bytes is a CodecError."""
+        try:
+            return self.value()
+        except (CodecError, MemoryError):
+            raise
+        except Exception as error:
+            raise CodecError(f"undecodable value: {type(error).__name__}") from None
+
+    def value(self) -> object:
+        at = self.at
+        self.at = at + 1
+        return READERS[self.data[at : at + 1]](self)
+
+    def count(self) -> int:
+        (number,) = COUNT.unpack_from(self.data, self.at)
+        self.at += 4
+        return number
+
+    def take(self, size: int) -> bytes:
+        end = self.at + size
+        if end > len(self.data):
+            raise CodecError("a value longer than its message")
+        data = self.data[self.at : end]
+        self.at = end
+        return data
+
+    def text(self) -> str:
+        return self.take(self.count()).decode("utf-8", "surrogatepass")
+
+    def items(self) -> list:
+        count = self.count()
+        if count > len(self.data) - self.at:
+            raise CodecError("more items than bytes")
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise CodecError(f"a value nested deeper than {MAX_DEPTH}")
+        value = self.value
+        found = [value() for _ in range(count)]
+        self.depth -= 1
+        return found
+
+    def collect(self, container: object) -> object:
+        if self.track:
+            self.mutables.append(container)
+        return container
+
+    def fill_dict(self, container: dict) -> dict:
+        self.collect(container)
+        count = self.count()
+        self.depth += 1
+        if self.depth > MAX_DEPTH or count > len(self.data) - self.at:
+            raise CodecError("a dictionary too deep or too long")
+        for _ in range(count):
+            key = self.value()
+            container[key] = self.value()
+        self.depth -= 1
+        return container
+
+
+def read_list(decoder: Decoder) -> list:
+    container = decoder.collect([])
+    container += decoder.items()
+    return container
+
+
+def read_set(decoder: Decoder) -> set:
+    container = decoder.collect(set())
+    container.update(decoder.items())
+    return container
+
+
+def read_deque(decoder: Decoder) -> collections.deque:
+    number = len(decoder.mutables)
+    decoder.collect(None)
+    maxlen, *items = decoder.items()
+    container = collections.deque(items, maxlen)
+    if decoder.track:
+        decoder.mutables[number] = container
+    return container
+
+
+def read_packed(decoder: Decoder, code: str) -> list | tuple:
+    mark = decoder.take(1)
+    number = len(decoder.mutables)
+    if mark == b"l":
+        decoder.collect(None)
+    count = decoder.count()
+    if code == "I":
+        lengths = struct.unpack(f"<{count}I", decoder.take(4 * count))
+        text = decoder.text()
+        if sum(lengths) != len(text):
+            raise CodecError("packed strings of another length")
+        items, at = [], 0
+        for length in lengths:
+            items.append(text[at : at + length])
+            at += length
+    else:
+        items = struct.unpack(f"<{count}{code}", decoder.take(8 * count))
+    if mark == b"t":
+        return tuple(items)
+    container = list(items)
+    if decoder.track:
+        decoder.mutables[number] = container
+    return container
+
+
+def read_view(decoder: Decoder, tag: str) -> object:
+    items = decoder.value()
+    if tag == "k":
+        return dict.fromkeys(items).keys()
+    if tag == "v":
+        return dict(enumerate(items)).values()
+    return dict(items).items()
+
+
+def read_defaultdict(decoder: Decoder) -> collections.defaultdict:
+    factory = decoder.value()
+    return decoder.fill_dict(collections.defaultdict(factory))
+
+
+def read_date(decoder: Decoder) -> object:
+    name, fields = decoder.text(), decoder.value()
+    if name in ("time", "datetime"):
+        *fields, fold, offset = fields
+        zone = None if offset is None else datetime.timezone(datetime.timedelta(microseconds=offset))
+        return {"time": datetime.time, "datetime": datetime.datetime}[name](*fields, tzinfo=zone, fold=fold)
+    return {"date": datetime.date, "timedelta": datetime.timedelta}[name](*fields)
+
+
+def read_named_tuple(decoder: Decoder) -> tuple:
+    name, items, fields = decoder.value(), decoder.value(), decoder.value()
+    if len(items) != len(fields) or len(fields) > 1000:
+        return items
+    return collections.namedtuple(name, fields, rename=True)._make(items)
+
+
+def read_fraction(decoder: Decoder) -> fractions.Fraction:
+    return fractions.Fraction(*decoder.items())
+
+
+def numpy_type(text: str) -> object:
+    found = imported_numpy().dtype(text)
+    if found.kind not in ARRAY_KINDS or found.fields or found.hasobject:
+        raise CodecError("an array of an unknown kind")
+    return found
+
+
+def read_numpy_scalar(decoder: Decoder) -> object:
+    kind = numpy_type(decoder.text())
+    return imported_numpy().frombuffer(decoder.value(), kind)[0]
+
+
+def read_numpy_array(decoder: Decoder) -> object:
+    kind, shape, data = numpy_type(decoder.text()), decoder.value(), decoder.value()
+    numpy = imported_numpy()
+    return decoder.collect(
+        (numpy.frombuffer(data, kind) if kind.itemsize and data else numpy.zeros(0, kind))
+        .reshape(shape)
+        .copy()
+    )
+
+
+def read_object_array(decoder: Decoder) -> object:
+    number = len(decoder.mutables)
+    decoder.collect(None)
+    shape, items = decoder.value(), decoder.value()
+    container = imported_numpy().empty(len(items), dtype=object)
+    for index, item in enumerate(items):
+        container[index] = item
+    container = container.reshape(shape)
+    if decoder.track:
+        decoder.mutables[number] = container
+    return container
+
+
+def read_array(decoder: Decoder) -> array.array:
+    return array.array(decoder.text(), decoder.value())
+
+
+READERS: dict[bytes, Callable[[Decoder], object]] = {
+    b"N": lambda decoder: None,
+    b"T": lambda decoder: True,
+    b"F": lambda decoder: False,
+    b"i": lambda decoder: INT64.unpack(decoder.take(8))[0],
+    b"I": lambda decoder: int(decoder.text(), 16),
+    b"f": lambda decoder: FLOAT.unpack(decoder.take(8))[0],
+    b"c": lambda decoder: complex(*COMPLEX.unpack(decoder.take(16))),
+    b"s": Decoder.text,
+    b"b": lambda decoder: decoder.take(decoder.count()),
+    b"B": lambda decoder: decoder.collect(bytearray(decoder.take(decoder.count()))),
+    b"l": read_list,
+    b"t": lambda decoder: tuple(decoder.items()),
+    b"P": lambda decoder: read_packed(decoder, "q"),
+    b"Q": lambda decoder: read_packed(decoder, "d"),
+    b"Z": lambda decoder: read_packed(decoder, "I"),
+    b"d": lambda decoder: decoder.fill_dict({}),
+    b"O": lambda decoder: decoder.fill_dict(collections.OrderedDict()),
+    b"C": lambda decoder: decoder.fill_dict(collections.Counter()),
+    b"D": read_defaultdict,
+    b"S": read_set,
+    b"z": lambda decoder: frozenset(decoder.items()),
+    b"r": lambda decoder: range(*decoder.items()),
+    b"p": lambda decoder: slice(*decoder.items()),
+    b"q": read_deque,
+    b"k": lambda decoder: read_view(decoder, "k"),
+    b"v": lambda decoder: read_view(decoder, "v"),
+    b"w": lambda decoder: read_view(decoder, "w"),
+    b"m": lambda decoder: decimal.Decimal(decoder.text()),
+    b"R": read_fraction,
+    b"y": read_date,
+    b"u": read_named_tuple,
+    b"a": read_array,
+    b"g": read_numpy_scalar,
+    b"n": read_numpy_array,
+    b"o": read_object_array,
+    b"x": lambda decoder: NAMED_TYPES[decoder.text()],
+    b"e": lambda decoder: SINGLETONS[decoder.text()],
+    b"A": lambda decoder: decoder.mutables[decoder.count()],
+    b"H": lambda decoder: decoder.foreign(decoder),
+}
