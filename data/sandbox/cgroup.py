@@ -15,7 +15,7 @@ def enter(memory_mb: int, processes: int) -> str:
     lacking = [name for name in ("memory", "pids") if name not in controllers]
     if lacking:
         raise OSError(errno.EOPNOTSUPP, f"{' and '.join(lacking)} not delegated to {group}")
-    path = os.path.join(group, f"sandbox-{os.getpid()}")
+    path = os.path.join(group, group_name(os.getpid()))
     os.mkdir(path)
     try:
         write(os.path.join(path, "memory.max"), str(2 * memory_mb << 20))
@@ -27,6 +27,16 @@ def enter(memory_mb: int, processes: int) -> str:
         os.rmdir(path)
         raise
     return ""
+
+
+def leave(pid: int) -> None:
+    """Remove the group of a worker that has ended."""
+    with contextlib.suppress(OSError):
+        os.rmdir(os.path.join(own_group(), group_name(pid)))
+
+
+def group_name(pid: int) -> str:
+    return f"sandbox-{pid}"
 
 
 def own_group() -> str:

@@ -4,6 +4,7 @@
 """
 
 import ctypes
+import errno
 import os
 import platform
 import sys
@@ -49,8 +50,8 @@ def prctl(option: int, *arguments: int) -> int:
 
 def syscall(number: int, *arguments: object) -> int:
     """syscall(2) by number. Integers go as longs; pointers as ctypes objects."""
-    if number < 0:
-        raise OSError(38, f"system call unknown on {MACHINE}")
+    if number < 0 or not LINUX:
+        raise OSError(errno.ENOSYS, f"system call unknown on {sys.platform} {MACHINE}")
     wide = [ctypes.c_long(a) if isinstance(a, int) else a for a in arguments]
     return checked(libc.syscall(ctypes.c_long(number), *wide), f"system call {number}")
 

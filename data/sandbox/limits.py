@@ -33,9 +33,9 @@ def limit_program(seconds: float, memory_mb: int, output_mb: int, files: int, pr
     limit(resource.RLIMIT_CORE, 0)
     limit(resource.RLIMIT_NOFILE, files)
     limit(resource.RLIMIT_STACK, STACK_BYTES)
-    with contextlib.suppress(OSError, ValueError):
-        limit(resource.RLIMIT_MEMLOCK, 0)
-        limit(resource.RLIMIT_MSGQUEUE, 0)
+    for name in ("RLIMIT_MEMLOCK", "RLIMIT_MSGQUEUE"):  # the second is Linux's
+        if hasattr(resource, name):
+            limit(getattr(resource, name), 0)
     with contextlib.suppress(OSError, ValueError):  # macOS refuses, and does not enforce it
         limit(resource.RLIMIT_AS, memory_mb << 20)
     if processes is not None:

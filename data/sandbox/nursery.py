@@ -15,7 +15,7 @@ from data.sandbox import kernel, wire
 from data.sandbox.isolation import Isolation
 from data.sandbox.namespaces import renew_scratch
 from data.sandbox.program import clean_interpreter, run_program, warm_up
-from data.sandbox.reap import kill_all
+from data.sandbox.reap import has_ended, kill_all
 from data.sandbox.scratch import empty_folder
 
 PID = struct.Struct("<i")
@@ -69,8 +69,7 @@ def look_after(judge: socket.socket, pid: int) -> None:
             return
         if command != HAS_EXITED:
             raise wire.Closed
-        exited = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        judge.sendall(b"\1" if exited is not None else b"\0")
+        judge.sendall(b"\1" if has_ended(pid) else b"\0")
 
 
 def end(pid: int, own_pids: bool) -> bytes:

@@ -32,6 +32,14 @@ def kill_all(own_namespace: bool, patience: float = 5.0) -> bool:
     return False
 
 
+def has_ended(pid: int) -> bool:
+    """Whether a child has ended; it stays to be waited for. Unknown, so False, where there is no waitid
+    (macOS)."""
+    if not hasattr(os, "waitid"):
+        return False
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
 def children() -> list[int]:
     """Children of this process, by the kernel's list or by looking at every process."""
     me = os.getpid()

@@ -20,7 +20,7 @@ from data.sandbox import kernel, wire
 from data.sandbox.isolation import Isolation
 from data.sandbox.judge import run_judge
 from data.sandbox.nursery import run_nursery
-from data.sandbox.reap import kill_all
+from data.sandbox.reap import has_ended, kill_all
 
 
 def run_worker(control: socket.socket, options: dict) -> None:
@@ -97,10 +97,6 @@ def watch(control: socket.socket, children: list[int]) -> None:
     except (AttributeError, OSError):
         while not poll.poll(200) and not any(map(has_ended, children)):
             pass
-
-
-def has_ended(pid: int) -> bool:
-    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def ending(pid: int) -> int:

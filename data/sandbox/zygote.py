@@ -16,7 +16,7 @@ import socket
 import sys
 import time
 
-from data.sandbox import wire
+from data.sandbox import cgroup, wire
 from data.sandbox.scratch import remove_tree
 from data.sandbox.worker import run_worker
 
@@ -72,18 +72,15 @@ def serve(control: socket.socket, root: str) -> None:
 
 def leave() -> None:
     """The host is gone, perhaps killed: wait for the workers to end, then delete what it made."""
-    for _ in range(1000):
-        try:
-            os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            break
-        time.sleep(0.005)
+    end = time.monotonic() + 5
+    with contextlib.suppress(ChildProcessError):
+        while time.monotonic() < end:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+            cgroup.leave(pid) if pid else time.sleep(0.005)
     remove_tree(os.environ["TMPDIR"])
 
 
 def reap() -> None:
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
-        pass
+    with contextlib.suppress(ChildProcessError):
+        while pid := os.waitpid(-1, os.WNOHANG)[0]:
+            cgroup.leave(pid)
