@@ -25,7 +25,7 @@ from conf.program import checkpoint_folder, claim_output, loss_function, program
 from conf.schema import Config
 from data.audit import print_audit
 from data.columns import read_columns
-from data.jsonl import digest, write_provenance
+from data.jsonl import digest, file_digest, write_provenance
 from data.pairs import (
     PairBatch,
     collate,
@@ -211,7 +211,7 @@ def main(cfg: Config) -> None:
         reference=cfg.run.reference,
         pairs=digest([(p.prompt_ids, p.chosen_ids, p.rejected_ids) for p in pairs]),
         loss=OmegaConf.to_container(cfg.loss, resolve=True),
-        weights=cfg.data.weights,
+        weights=cfg.data.weights and file_digest(cfg.data.weights),
     )
     done = claim_output(out, objective, plan.last)
     if done == plan.last:
