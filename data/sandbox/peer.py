@@ -11,12 +11,13 @@ and an exception as (class names, message, arguments); then what happened to the
 
 import collections
 import contextlib
+import copy
 import inspect
 import operator
 import struct
 import sys
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from data.sandbox.codec import NAMED_TYPES, CodecError, loaded_numpy
 from data.sandbox.decoder import Decoder
@@ -25,6 +26,7 @@ from data.sandbox.remote import KINDS
 
 NUMBER = struct.Struct("<I")
 CODEC_RECURSION = 40_000
+LONGEST_LABEL, MOST_BASES = 250, 8
 ENDS_A_LOOP = (StopIteration, StopAsyncIteration, GeneratorExit)
 FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.BuiltinMethodType)
 
@@ -47,6 +49,7 @@ class Peer:
         self.numbers: dict[int, int] = {}
         self.remotes: dict[int, object] = {}  # theirs that we hold
         self.remote_numbers: dict[int, int] = {}
+        self.exception_classes: dict[tuple[str, ...], type] = {}
         self.raised: list[BaseException] = []  # exceptions that came from the other side
 
     # references
@@ -60,9 +63,12 @@ class Peer:
         if number is None:
             number = self.numbers[id(value)] = len(self.objects)
             self.objects.append(value)
-        label = getattr(value, "__name__", None) or type(value).__name__
-        label = label.encode("utf-8", "replace")[:100] if type(label) is str else b"?"
         kind = kind_of(value).encode()
+        if kind == b"x":
+            label = ",".join(class_names(value))
+        else:
+            label = getattr(value, "__name__", None) or type(value).__name__
+        label = label.encode("utf-8", "replace")[:LONGEST_LABEL] if type(label) is str else b"?"
         return b"HO" + NUMBER.pack(number) + kind + bytes([len(label)]) + label
 
     def resolve(self, decoder: Decoder) -> object:
@@ -75,7 +81,10 @@ class Peer:
         label = decoder.take(decoder.take(1)[0]).decode("utf-8", "replace")
         remote = self.remotes.get(number)
         if remote is None:
-            remote = KINDS[kind](self.request, number, label)
+            if kind == "x":
+                remote = self.exception_class(tuple(label.split(",")))
+            else:
+                remote = KINDS[kind](self.request, number, label)
             self.remotes[number] = remote
             self.remote_numbers[id(remote)] = number
         return remote
@@ -104,10 +113,40 @@ class Peer:
             if tag == b"R":
                 return answer
             if tag == b"E":
-                error = rebuild_exception(*answer)
+                error = self.rebuild_exception(*answer)
                 self.raised.append(error)
                 raise error
             raise CodecError("neither a request nor an answer")
+
+    def exception_class(self, names: tuple[str, ...]) -> type:
+        """The class that stands here for one of the other side: its builtin base, or a subclass named alike.
+
+        An exception that ends a loop in the caller becomes a RuntimeError, as in a generator (PEP 479):
+        else a program could cut `zip(map(candidate, inputs), expected)` short and pass.
+        """
+        name, *bases = names
+        found = NAMED_TYPES.get(name)
+        if found is not None and issubclass(found, BaseException):
+            return RuntimeError if issubclass(found, ENDS_A_LOOP) else found
+        if names not in self.exception_classes:
+            base = self.exception_class(tuple(bases)) if bases else Exception
+            self.exception_classes[names] = type(name, (base,), {"__module__": "solution"})
+        return self.exception_classes[names]
+
+    def rebuild_exception(
+        self, names: tuple[str, ...], message: str, arguments: tuple | None, attributes: dict
+    ) -> BaseException:
+        """An exception like the other side's; `sandbox_kind` is the name of its class there."""
+        kind = self.exception_class(names[:MOST_BASES])
+        try:
+            error = kind(*arguments) if arguments is not None else kind(message)
+        except Exception:
+            error = Exception(message)
+        for name, value in attributes.items():
+            if not name.startswith("_") and not hasattr(error, name):
+                setattr(error, name, value)
+        error.sandbox_kind = names[0]
+        return error
 
     # serving
 
@@ -175,6 +214,10 @@ def kind_of(value: object) -> str:
         return "g"
     if inspect.iscoroutine(value):
         return "a"
+    if inspect.isasyncgen(value):
+        return "y"
+    if isinstance(value, type) and issubclass(value, BaseException):
+        return "x"
     if callable(value):
         return "c"
     return "i" if hasattr(type(value), "__next__") else "o"
@@ -232,40 +275,35 @@ def replace_contents(container: object, new: tuple | bytes) -> None:
             container.flat[index] = item
 
 
+def class_names(kind: type) -> list[str]:
+    """Names of an exception class and its bases, nearest first, up to the first builtin one."""
+    names = []
+    for base in kind.__mro__:
+        name = type.__dict__["__name__"].__get__(base)
+        names.append(name[:80].replace(",", "?"))
+        if NAMED_TYPES.get(name) is base:
+            break
+    return names
+
+
 def describe(error: BaseException) -> tuple:
-    """(class names, message, arguments): all that crosses of an exception. Runs the exception's own code."""
-    names = tuple(kind.__name__ for kind in type(error).__mro__ if isinstance(kind.__name__, str))
+    """(class names, message, arguments, attributes): what crosses of an exception. Runs the exception's own
+    code."""
     try:
         message = str(error)[:2000]
         message = message if type(message) is str else "".join(message)
     except BaseException as failure:
         message = f"(no message: {type(failure).__name__})"
-    arguments = tuple(a for a in error.args if type(a) in (str, int, float, bool, bytes, type(None)))
-    whole = len(arguments) == len(error.args) and sum(len(a) for a in arguments if type(a) is str) < 10_000
-    return names, message, arguments if whole else None
+    arguments = tuple(a for a in error.args if is_small(a))
+    attributes = {k: v for k, v in getattr(error, "__dict__", {}).items() if is_small(k) and is_small(v)}
+    whole = arguments if len(arguments) == len(error.args) else None
+    return tuple(class_names(type(error))), message, whole, attributes
 
 
-def rebuild_exception(names: Iterable[str], message: str, arguments: tuple | None) -> BaseException:
-    """The nearest builtin exception; `sandbox_kind` is the name of the original class.
-
-    An exception that ends a loop in the caller is raised as RuntimeError, as a generator would (PEP 479):
-    otherwise a program could cut `zip(map(candidate, inputs), expected)` short and pass.
-    """
-    kind = Exception
-    names = tuple(names)
-    for name in names:
-        found = NAMED_TYPES.get(name)
-        if found is not None and issubclass(found, BaseException):
-            kind = found
-            break
-    if issubclass(kind, ENDS_A_LOOP):
-        kind, arguments = RuntimeError, None
-    try:
-        error = kind(*arguments) if arguments is not None else kind(message)
-    except Exception:
-        error = Exception(message)
-    error.sandbox_kind = names[0] if names else "Exception"
-    return error
+def is_small(value: object) -> bool:
+    return type(value) in (int, float, bool, type(None)) or (
+        type(value) in (str, bytes) and len(value) < 10_000
+    )
 
 
 # what the program's side does on request
@@ -280,7 +318,8 @@ OPERATIONS: dict[str, Callable[..., object]] = {
     "getitem": operator.getitem,
     "setitem": operator.setitem,
     "delitem": operator.delitem,
-    "contains": operator.contains,
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
     "iter": iter,
     "reversed": reversed,
     "str": str,

@@ -87,6 +87,7 @@ class Server:
         del self.module.__dict__["__doc__"]
         sys.modules[MODULE] = self.module
         self.inline: Inline | None = None
+        self.loop = None
         self.peer = Peer(self.send, self.receive, self.operate)
         self.peer.objects.append(self)
 
@@ -119,16 +120,28 @@ class Server:
             if operation == "call":
                 arguments, keywords = operands
                 return value(*arguments, **keywords)
-            if operation == "run":
-                import asyncio  # brings a third of the modules and pages every process would have to copy
-
-                return asyncio.run(value)
+            if operation in ("run", "anext"):
+                return self.run_coroutine(value, operation)
             return OPERATIONS[operation](value, *operands)
         if operation == "start":
             return self.start(*operands)
         if operation == "test":
             return self.inline.run(*operands)
         return self.look_up(*operands)
+
+    def run_coroutine(self, value: object, operation: str) -> object:
+        """Run a coroutine to its end, or an asynchronous generator to its next item, in one lasting event
+        loop."""
+        import asyncio  # brings a third of the modules and pages every process would have to copy
+
+        if self.loop is None:
+            self.loop = asyncio.new_event_loop()
+        if operation == "run":
+            return self.loop.run_until_complete(value)
+        try:
+            return True, self.loop.run_until_complete(anext(value))
+        except StopAsyncIteration:
+            return False, None
 
     def look_up(self, name: str) -> object:
         if name not in self.module.__dict__:

@@ -2,12 +2,13 @@
 round.
 
 A remote object forwards calls, attributes, items, iteration, length, truth and text. It never forwards
-comparison: it equals itself and nothing else, so a program cannot answer with an object that equals
-everything. Attributes with two leading underscores are not forwarded either, because libraries act on them
-(NumPy would read memory at the address an `__array_interface__` names).
+comparison or arithmetic: it equals itself and nothing else, so a program cannot answer with an object that
+equals everything, and does not learn what it is compared with. Attributes with two leading underscores are
+not forwarded either, because libraries act on them (NumPy would read memory at the address an
+`__array_interface__` names).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 FORWARDED_SPECIAL = frozenset({"__name__", "__qualname__", "__doc__"})
 Request = Callable[..., object]  # request(operation, number, *operands)
@@ -46,7 +47,13 @@ class Remote:
         ask(self, "delitem", key)
 
     def __contains__(self, value: object) -> bool:
-        return ask(self, "contains", value) is True
+        return any(item is value or item == value for item in self)  # the question would tell the answer
+
+    def __copy__(self) -> object:
+        return ask(self, "copy")
+
+    def __deepcopy__(self, memo: dict) -> object:
+        return ask(self, "deepcopy")
 
     def __iter__(self) -> Iterator:
         return ask(self, "iter")
@@ -153,6 +160,19 @@ def remote_coroutine(request: Request, number: int, label: str) -> object:
     return run()
 
 
+def remote_async_generator(request: Request, number: int, label: str) -> object:
+    """An asynchronous generator whose items come from the other side's."""
+
+    async def generate() -> AsyncIterator:
+        more, value = request("anext", number)
+        while more:
+            yield value
+            more, value = request("anext", number)
+
+    generate.__name__ = label
+    return generate()
+
+
 KINDS: dict[str, Callable[[Request, int, str], object]] = {
     "o": Remote,
     "c": RemoteCallable,
@@ -160,4 +180,5 @@ KINDS: dict[str, Callable[[Request, int, str], object]] = {
     "i": RemoteIterator,
     "g": remote_generator,
     "a": remote_coroutine,
+    "y": remote_async_generator,
 }

@@ -53,8 +53,6 @@ def operate_on_tests(value: object, operation: str, operands: tuple) -> object:
         if operation == "setitem":
             value[operands[0]] = operands[1]
             return None
-        if operation == "contains":
-            return operands[0] in value
     raise TypeError(f"{operation} is not possible on this object")
 
 
@@ -127,7 +125,7 @@ class Trial:
         try:
             stage, found = session.request("start", job["program"], job["seed"], limits, entry, held)
             if stage == "syntax":
-                names, message, _ = found
+                names, message, *_ = found
                 return Outcome("syntax_error", names[0], message)
         except Stopped:
             raise
@@ -238,6 +236,7 @@ class Trial:
 
 
 def kind_of_error(error: BaseException) -> str:
+    """The name of the class on the program's side."""
     kind = getattr(error, "sandbox_kind", None)
     return kind if type(kind) is str else type(error).__name__
 

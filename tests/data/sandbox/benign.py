@@ -512,6 +512,36 @@ right(
     "context variables and locals",
     "import contextvars\nv = contextvars.ContextVar('v', default=42)\ndef f():\n    locals()['x'] = 1\n    return v.get()",
 )
+right(
+    "an exception class of the program",
+    "class Bad(ValueError):\n    def __init__(self, code):\n        super().__init__('bad %d' % code)\n        self.code = code\nclass Worse(Bad): pass\ndef f(x): raise (Worse if x > 1 else Bad)(x)",
+    "try:\n    candidate(1)\n    assert False\nexcept Bad as e:\n    assert e.code == 1 and str(e) == 'bad 1' and type(e).__name__ == 'Bad'\ntry:\n    candidate(2)\n    assert False\nexcept Bad as e:\n    assert isinstance(e, Worse) and isinstance(e, ValueError)",
+)
+right(
+    "an exception class asked for first",
+    "class Bad(Exception): pass\ndef f(): raise Bad('x')",
+    "kinds = (KeyError, Bad)\ntry:\n    candidate()\n    assert False\nexcept kinds as e:\n    assert isinstance(e, Bad)",
+)
+right(
+    "an asynchronous generator",
+    "import asyncio\nasync def f(n):\n    for i in range(n):\n        await asyncio.sleep(0)\n        yield i",
+    "import asyncio\nasync def collect(): return [x async for x in candidate(3)]\nassert asyncio.run(collect()) == [0, 1, 2]",
+)
+right(
+    "coroutines together",
+    "import asyncio\nasync def f(x):\n    await asyncio.sleep(0.01)\n    return x * 2",
+    "import asyncio\nasync def both(): return await asyncio.gather(candidate(1), candidate(2))\nassert asyncio.run(both()) == [2, 4]",
+)
+right(
+    "a copy of its object",
+    "class A:\n    def __init__(self): self.x = [1]\ndef f(): return A()",
+    "import copy\na = f()\nb, c = copy.deepcopy(a), copy.copy(a)\nb.x.append(2)\nassert a.x == [1] and a is not b and c.x == [1]",
+)
+right(
+    "an enumeration",
+    "import enum\nclass C(enum.Enum):\n    A = 1\n    B = 2\ndef f(x): return C(x)",
+    "assert candidate(1) == C.A and candidate(2) is C.B and candidate(1).name == 'A' and candidate(1) != C.B",
+)
 CASES.append(
     Case(
         "assertions without check",

@@ -141,6 +141,8 @@ cheat("a pointer handed to NumPy",
       "class A:\n    __array_interface__ = {'data': (8, False), 'shape': (99,), 'typestr': '<i8', 'version': 3}\n"
       "def f(a, b): return A()", WRONG,
       test="import numpy\ndef check(candidate):\n    assert numpy.array(candidate(1, 2)).sum() == 3\n")  # fmt: skip
+cheat("contains everything", "class A:\n    def __contains__(self, x): return True\n    def __iter__(self): return iter([0])\n    def __len__(self): return 1\n"
+      "def f(a, b): return A()", WRONG, test="def check(candidate):\n    assert 3 in candidate(1, 2)\n")  # fmt: skip
 cheat("not a number", "def f(a, b): return float('nan')", WRONG,
       test="def check(candidate):\n    assert abs(candidate(1, 2) - 3) < 1e-6\n")  # fmt: skip
 cheat("an enum member that equals all",
