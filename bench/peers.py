@@ -5,8 +5,8 @@
     python bench/peers.py --make               only write the models and the pairs, to out/bench
 
 tiny is a Llama of 9 M parameters with a vocabulary of 4,096, 4 pairs a step, float32; wide is a Qwen2 of 71 M
-with a vocabulary of 151,936, 2 pairs a step, bfloat16 autocast. Weights and ids are random, from seed 0;
-prompts have 60 to 250 tokens and completions 40 to 200, as programs of the usual benchmarks do.
+with a vocabulary of 151,936, 2 pairs a step, bfloat16 autocast. Weights and ids are random, from seed 0.
+Prompts have 50 to 190 and 100 to 350 tokens, completions 30 to 150 and 100 to 300.
 
 Every run is a process of its own and takes the same pairs in the same order. The first step of a run is left
 out. CPU seconds say what a step costs, also on a machine that does other things; ratios are to this code's.
@@ -42,6 +42,8 @@ class Setting(NamedTuple):
     config: dict  # config.json
     batch: int
     dtype: str
+    prompt: tuple[int, int]  # tokens, at least and at most
+    completion: tuple[int, int]
 
 
 SHARED = {"max_position_embeddings": 2048, "rope_theta": 10000.0, "rms_norm_eps": 1e-6}
@@ -60,6 +62,8 @@ SETTINGS = {
         },
         batch=4,
         dtype="fp32",
+        prompt=(50, 190),
+        completion=(30, 150),
     ),
     "wide": Setting(
         SHARED
@@ -75,9 +79,11 @@ SETTINGS = {
         },
         batch=2,
         dtype="amp",
+        prompt=(100, 350),
+        completion=(100, 300),
     ),
 }
-PROMPT, COMPLETION, PAIRS, SEED = (60, 250), (40, 200), 64, 0  # tokens, tokens, rows, random numbers
+PAIRS, SEED = 64, 0
 
 METHODS = {  # name: (program and options, the package it needs)
     "project": (["step.py"], "torch"),
@@ -87,13 +93,18 @@ METHODS = {  # name: (program and options, the package it needs)
 }
 
 
-def make(folder: Path, config: dict) -> None:
+def make(folder: Path, setting: Setting) -> None:
     """A model with random weights and a file of pairs with random ids; kept when they are there."""
+    config = setting.config
     if not (folder / "pairs.jsonl").exists():
         torch.manual_seed(SEED)
         save_model(Transformer(parse_config(config)), folder / "model")
         random = np.random.default_rng(SEED)
-        parts = {"prompt_ids": PROMPT, "chosen_ids": COMPLETION, "rejected_ids": COMPLETION}
+        parts = {
+            "prompt_ids": setting.prompt,
+            "chosen_ids": setting.completion,
+            "rejected_ids": setting.completion,
+        }
         rows = [
             {
                 name: random.integers(3, config["vocab_size"], random.integers(low, high + 1)).tolist()
@@ -177,7 +188,7 @@ def main() -> None:
     parser.add_argument("--make", action="store_true", help="write models and pairs, measure nothing")
     args = parser.parse_args()
     for name in args.models:
-        make(args.folder / name, SETTINGS[name].config)
+        make(args.folder / name, SETTINGS[name])
     if args.make:
         print(f"wrote {', '.join(args.models)} to {args.folder}")
         return

@@ -100,7 +100,9 @@ def test_a_peer_takes_the_same_steps(project, workload, options):
 
 
 def test_peers_makes_its_workload_and_compares_what_is_installed(tmp_path, monkeypatch):
-    small = peers.Setting(ARCHITECTURE | {"vocab_size": 97}, batch=2, dtype="fp32")
+    small = peers.Setting(
+        ARCHITECTURE | {"vocab_size": 97}, batch=2, dtype="fp32", prompt=(4, 9), completion=(2, 9)
+    )
     monkeypatch.setattr(peers, "SETTINGS", {"tiny": small})
     monkeypatch.setattr(peers, "METHODS", {"project": peers.METHODS["project"]})
     printed: list[str] = []
