@@ -24,7 +24,7 @@ from omegaconf import OmegaConf
 from conf.program import checkpoint_folder, program, samples_folder
 from conf.schema import Config
 from data.evalplus import with_tests
-from data.execution import SandboxConfig, judge, sandbox_report
+from data.execution import SandboxConfig, VerdictCache, judge, sandbox_report
 from data.jsonl import digest, file_digest, read_jsonl, write_json, write_provenance
 from data.judging import Answer, judge_answers, prepare
 from data.problems import CACHE, load_problems
@@ -102,7 +102,8 @@ def score(
     report = sandbox_report(sandbox)
     print(report)
     answers = prepare(samples, problems, protocol, limits, sandbox.seconds)
-    rows = judge_answers(answers, partial(judge, config=sandbox), folder / "results.jsonl")
+    cache = VerdictCache(cfg.run.verdicts) if cfg.run.verdicts else None
+    rows = judge_answers(answers, partial(judge, config=sandbox, cache=cache), folder / "results.jsonl")
     summary = facts | summarise(rows)
     if "base" in rows[0]:  # EvalPlus: the verdicts on the original tests alone
         summary["base"] = summarise([row | {"verdict": row["base"]} for row in rows])

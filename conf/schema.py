@@ -22,6 +22,7 @@ class RunConfig:
     home: str = MISSING  # out/<name>: inputs that the runs of a sweep share
     dir: str = MISSING  # outputs of this run: home, or a folder below it in a sweep
     cache: str = MISSING  # reference log-probs, shared by all runs
+    verdicts: str | None = MISSING  # a file of verdicts that evaluations share; null: each keeps its own
     split: str = MISSING  # problems to sample and evaluate on: train, validation, test
     init: str | None = MISSING  # checkpoint training starts from; null: model.path
     checkpoint: str = (

@@ -119,6 +119,16 @@ def test_the_reference_solutions_check_the_setup(config, tmp_path):
     assert evaluate.score_file(config("samples=canonical"))["greedy"]["pass_at_1"] == 1.0
 
 
+def test_evaluations_with_one_verdict_file_run_equal_programs_once(config, tmp_path):
+    shared = tmp_path / "verdicts.jsonl"
+    evaluate.score_file(config(samples(tmp_path, RIGHT, "first.jsonl"), f"run.verdicts={shared}"))
+    rows = read_jsonl(shared)
+    assert [row["verdict"] for row in rows] == ["passed"] * 4
+    write_jsonl(shared, [row | {"verdict": "timeout"} for row in rows])
+    second = evaluate.score_file(config(samples(tmp_path, RIGHT, "second.jsonl"), f"run.verdicts={shared}"))
+    assert second["verdicts"] == {"timeout": 4}
+
+
 def fake_sampler(texts):
     """Writes a completions file as sample.py does: one greedy answer (sample -1) and two at a temperature."""
 
@@ -171,7 +181,7 @@ def test_a_checkpoint_is_scored_greedy_and_sampled_and_against_base(config, tmp_
 def test_internal_errors_that_remain_stop_the_program(config, tmp_path, monkeypatch):
     asked = []
 
-    def broken(jobs, config):
+    def broken(jobs, config, cache):
         for job in jobs:
             asked.append(job.key)
             yield job.key, ExecutionResult(verdict=Verdict.INTERNAL_ERROR)

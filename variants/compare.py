@@ -8,11 +8,15 @@ sft), its results on a split, and the base policy's results in out/<folder>/base
 Intervals are two-way bootstraps, 95 %: problems and training seeds are drawn again with replacement. Problems
 are drawn once for all methods, so a difference is paired by problem. They are not corrected for the number of
 methods. Drift is the mean change of the summed log-prob, in nats, against the base policy, on pairs of the
-problems held out from that seed's training; length is the mean number of tokens of a sampled answer.
+problems held out from that seed's training. Accuracy is what the loss reports on the pairs held out from its
+own training: the share whose reward is higher on the chosen side. Length is the mean number of tokens of a
+sampled answer. Settings are those that tuning chose. Seconds are CPU seconds of training where the comparison
+noted them, else wall seconds.
 """
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -30,6 +34,7 @@ from variants.settings import settings
 
 STAGES = ("dpo", "sft")
 DECODINGS = ("greedy", "sampled")
+ACCURACY = "validation/rewards/accuracies"
 
 
 @dataclass
@@ -38,8 +43,9 @@ class CompareSettings:
     split: str  # whose results are read
     decode: str  # the decode group they were sampled with
     baseline: str  # method the others are compared with
+    only: list[str] | None  # methods to show besides base and baseline; null: all
     drift: bool  # score the held-out pairs with every checkpoint (a forward pass each)
-    output: str | None  # Markdown file of the table; null: print only
+    output: str | None  # the table, with its numbers as .json beside; null: table-<split>.md in the folder
 
 
 class Run(NamedTuple):
@@ -49,6 +55,7 @@ class Run(NamedTuple):
     rates: dict[str, dict[str, float]]  # decoding -> task id -> share that passed
     length: float  # tokens of a sampled answer, mean
     seconds: float  # of training
+    accuracy: float | None  # of rewards on held-out pairs; None where the program has no rewards
 
 
 class Interval(NamedTuple):
@@ -77,6 +84,19 @@ def mean_length(completions: Path) -> float:
     return float(np.mean([len(row["ids"]) for row in rows if decoding(row) == "sampled"] or [np.nan]))
 
 
+def training_seconds(folder: Path, stage: str) -> float:
+    """CPU seconds if variants/comparison.py noted them, else the wall seconds the program noted."""
+    cost = folder / "cpu.json"
+    known = json.loads(cost.read_text()) if cost.exists() else {}
+    return known.get(f"train_{stage}") or json.loads((folder / f"{stage}.meta.json").read_text())["seconds"]
+
+
+def reward_accuracy(metrics: Path) -> float | None:
+    """The last one on held-out pairs."""
+    rows = read_jsonl(metrics) if metrics.exists() else []
+    return next((row[ACCURACY] for row in reversed(rows) if ACCURACY in row), None)
+
+
 def read_run(folder: Path, split: str, decode: str) -> Run | None:
     """A run's numbers; None where training or evaluation has not finished."""
     for stage in STAGES:
@@ -86,16 +106,20 @@ def read_run(folder: Path, split: str, decode: str) -> Run | None:
                 folder / stage,
                 pass_rates(evaluation / "results.jsonl"),
                 mean_length(evaluation / "completions.jsonl"),
-                json.loads(meta.read_text())["seconds"],
+                training_seconds(folder, stage),
+                reward_accuracy(folder / f"{stage}.metrics.jsonl"),
             )
     return None
 
 
-def read_runs(home: Path, split: str, decode: str) -> dict[str, dict[str, Run]]:
-    """Method -> seed -> run, of what has finished below `home`."""
+def read_runs(
+    home: Path, split: str, decode: str, only: Collection[str] | None = None
+) -> dict[str, dict[str, Run]]:
+    """Method -> seed -> run, of what has finished below `home`; `only` these methods."""
     runs: dict[str, dict[str, Run]] = {}
     for folder in sorted(home.glob("*/*")):
-        run = read_run(folder, split, decode) if folder.is_dir() else None
+        wanted = folder.is_dir() and (only is None or folder.parent.name in only)
+        run = read_run(folder, split, decode) if wanted else None
         if run is not None:
             runs.setdefault(folder.parent.name, {})[folder.name] = run
     if not runs:
@@ -172,9 +196,22 @@ def summarise(
     for method, group in groups.items():
         rows[method]["length"] = float(np.mean([run.length for run in group]))
         rows[method]["seconds"] = float(np.mean([run.seconds for run in group]))
+        accuracies = [run.accuracy for run in group if run.accuracy is not None]
+        if accuracies:
+            rows[method]["accuracy"] = float(np.mean(accuracies))
         if method in drift:
             rows[method]["chosen_drift"], rows[method]["rejected_drift"] = drift[method]
     return rows
+
+
+def tuned_settings(report: Path) -> str:
+    """What tuning chose, in short: `lr=0.0003, beta=0.3`; empty for a method that was not tuned."""
+    if not report.exists():
+        return ""
+    found = json.loads(report.read_text())
+    first = found["trials"][0]["overrides"]
+    tuned = found["chosen"][len(first) - 1 :]  # what makes it the method comes before the learning rate
+    return ", ".join(re.sub(r"^.*\.(?=\w+=)", "", override) for override in tuned)
 
 
 def markdown(rows: dict[str, dict], baseline: str) -> str:
@@ -193,7 +230,7 @@ def markdown(rows: dict[str, dict], baseline: str) -> str:
 
     heads = (
         "method", "seeds", "pass@1 sampled", f"minus {baseline}", "pass@1 greedy", f"minus {baseline}",
-        "chosen drift", "rejected drift", "length", "seconds",
+        "accuracy", "chosen drift", "rejected drift", "length", "seconds", "settings",
     )  # fmt: skip
     lines = [f"| {' | '.join(heads)} |", "|---" + "|---:" * (len(heads) - 1) + "|"]
     for method in sorted(rows, key=rank):
@@ -205,10 +242,12 @@ def markdown(rows: dict[str, dict], baseline: str) -> str:
                 for name in ("sampled", "greedy")
                 for key, sign in (("pass_at_1", ""), ("difference", "+"))
             ),
+            number(method, "accuracy", ".2f"),
             number(method, "chosen_drift", "+.2f"),
             number(method, "rejected_drift", "+.2f"),
             number(method, "length", ".1f"),
             number(method, "seconds", ".0f"),
+            rows[method].get("settings", ""),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
@@ -220,7 +259,7 @@ def read_base(home: Path, split: str, decode: str) -> Run | None:
     if not (folder / "summary.json").exists():
         return None
     rates = pass_rates(folder / "results.jsonl")
-    return Run(folder, rates, mean_length(folder / "completions.jsonl"), 0.0)
+    return Run(folder, rates, mean_length(folder / "completions.jsonl"), 0.0, None)
 
 
 @program
@@ -228,18 +267,21 @@ def main(cfg: Config) -> None:
     """Read every finished run, compare, print, write."""
     wanted = settings(cfg, CompareSettings)
     home = Path("out", wanted.folder)
-    runs = read_runs(home, wanted.split, wanted.decode)
+    only = None if wanted.only is None else {*wanted.only, wanted.baseline}
+    runs = read_runs(home, wanted.split, wanted.decode, only)
     if wanted.baseline not in runs:
         raise ValueError(f"no run of the baseline {wanted.baseline!r} in {home}; there are {', '.join(runs)}")
     drift = drifts(cfg, runs) if wanted.drift else {}
     base = read_base(home, wanted.split, wanted.decode)
     rows = summarise(runs, base, wanted.baseline, drift)
+    for method in runs:
+        rows[method]["settings"] = tuned_settings(home / "tune" / f"{method}.json")
     table = markdown(rows, wanted.baseline)
-    write_json(home / f"table-{wanted.split}.json", rows)
     print(table)
-    if wanted.output:
-        write_text(wanted.output, table)
-    print(f"written    {home}/table-{wanted.split}.json{f', {wanted.output}' * bool(wanted.output)}")
+    output = Path(wanted.output or home / f"table-{wanted.split}.md")
+    write_text(output, table)
+    write_json(output.with_suffix(".json"), rows)
+    print(f"written    {output}, {output.stem}.json")
 
 
 if __name__ == "__main__":

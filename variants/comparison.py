@@ -4,29 +4,31 @@
     python -m variants.comparison +exp=comparison variant.dry_run=true  # print the commands instead
     python -m variants.comparison +exp=comparison 'variant.only=[dpo,ipo]' variant.workers=4
 
-It runs the programs as a user would, one process each, `workers` at a time; what has finished is kept. Tuning
-has the same budget for every method, five trials with one seed: the learning rates at the usual strength
-(beta), then the two other strengths at the best rate; the best sampled pass@1 on the validation problems
-wins, ties go to the earlier trial. The test problems are sampled once per seed, with the settings that won.
-conf/variant/comparison.yaml lists the methods.
+Every method has the same tuning budget, with one seed: the learning rates at the usual strength (beta), then
+the first `strengths` of its other strengths at the best rate. The best sampled pass@1 on the validation
+problems wins, ties go to the earlier trial. The test problems are sampled once per seed, with the settings
+that won. Methods are worked off in the order of the configuration, `workers` at a time; what has finished is
+kept, so the same command goes on after a stop, and variants/compare.py makes a table of any state.
 """
 
 import json
-import os
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 
 from tqdm import tqdm
 
 from conf.program import program
 from conf.schema import Config
 from data.jsonl import write_json
+from variants.programs import run
 from variants.settings import settings
 
 
@@ -35,8 +37,8 @@ class Method:
     """How one method is trained; everything are overrides of `exp`."""
 
     train: list[str] = field(default_factory=list)  # what makes it this method
-    strength: list[str] = field(default_factory=list)  # two other settings of its strength
-    learning_rates: list[float] | None = None  # null: the plan's
+    strength: list[str] = field(default_factory=list)  # other settings of its strength, the likeliest first
+    learning_rates: list[float] | None = None  # null: the plan's; a single one is not tuned
     program: str = "train_dpo.py"
     prepare: list[str] = field(default_factory=list)  # commands it needs beforehand, without "python"
 
@@ -47,8 +49,11 @@ class ComparisonSettings:
     exp: str  # experiment that describes base policy, pairs, problems
     common: list[str]  # overrides of every command; what a command sets itself wins
     trial: list[str]  # further overrides of training and scoring runs
+    validation: list[str]  # further overrides of scoring on the validation problems
+    test: list[str]  # and on the test problems
     prepare: list[str]  # commands that come first, such as sampling and pairing
     learning_rates: list[float]
+    strengths: int  # how many of a method's other strengths are tried
     seeds: list[int]  # of training and sampling, on the test problems
     tuning_seed: int
     workers: int  # processes at a time
@@ -68,19 +73,9 @@ class Trial:
     split: str
     overrides: tuple[str, ...]  # of training
 
-
-def python(arguments: Sequence[str], log: Path, threads: int) -> str | None:
-    """Run a program, its output into `log`; None, or the last line of what it said when it failed."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with open(log, "a", encoding="utf-8") as file:
-        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-        code = subprocess.call(
-            [sys.executable, *arguments], stdout=file, stderr=subprocess.STDOUT, env=environment
-        )
-    if code == 0:
-        return None
-    lines = log.read_text(encoding="utf-8").strip().splitlines()
-    return f"exit code {code}: {lines[-1] if lines else 'no output'} ({log})"
+    @property
+    def home(self) -> Path:
+        return Path("out", self.name)
 
 
 def with_common(command: str, common: Sequence[str]) -> list[str]:
@@ -90,11 +85,17 @@ def with_common(command: str, common: Sequence[str]) -> list[str]:
     return [*words[:place], *common, *words[place:]]
 
 
-def commands(trial: Trial, method: Method, plan: ComparisonSettings) -> list[list[str]]:
+def stage_of(method: Method) -> str:
+    """The checkpoint its program makes."""
+    return "sft" if method.program == "train_sft.py" else "dpo"
+
+
+def commands(trial: Trial, plan: ComparisonSettings) -> list[list[str]]:
     """The two commands of a trial: train, then sample and judge."""
+    method = plan.methods[trial.method]
     shared = [*plan.common, *plan.trial, f"run.name={trial.name}", f"run.seed={trial.seed}"]
-    stage = "sft" if method.program == "train_sft.py" else "dpo"
-    score = [f"run.checkpoint={stage}", f"run.split={trial.split}"]
+    scoring = plan.test if trial.split == "test" else plan.validation
+    score = [*scoring, f"run.checkpoint={stage_of(method)}", f"run.split={trial.split}"]
     return [
         [method.program, f"+exp={plan.exp}", *shared, *trial.overrides],
         ["evaluate.py", f"+exp={plan.exp}", *shared, *score],
@@ -103,39 +104,26 @@ def commands(trial: Trial, method: Method, plan: ComparisonSettings) -> list[lis
 
 def score_of(trial: Trial) -> float | None:
     """Sampled pass@1 of a finished trial; None where the judge failed on some answers."""
-    for summary in sorted(Path("out", trial.name).glob(f"*-{trial.split}-*/summary.json")):
+    for summary in sorted(trial.home.glob(f"*-{trial.split}-*/summary.json")):
         found = json.loads(summary.read_text())
         if "sampled" in found and not found["verdicts"].get("internal_error"):
             return found["sampled"]["pass_at_1"]
     return None
 
 
-def run_trial(trial: Trial, plan: ComparisonSettings, keep: bool) -> str | None:
-    """Train and score unless that has been done. `keep`: the checkpoint stays, without optimiser state."""
-    home = Path("out", trial.name)
-    if score_of(trial) is not None:
-        return None
-    for command in commands(trial, plan.methods[trial.method], plan):
-        failure = python(command, home / "log.txt", plan.threads)
-        if failure:
-            return f"{trial.name}: {failure}"
-    for stage in ("dpo", "sft"):
-        shutil.rmtree(home / stage / "training" if keep else home / stage, ignore_errors=True)
-    return None
-
-
-def run_all(trials: Sequence[Trial], plan: ComparisonSettings, keep: bool, title: str) -> None:
-    """Run trials, `workers` at a time; failures are printed and leave no score."""
+def run_trial(trial: Trial, plan: ComparisonSettings) -> None:
+    """Train and score unless that has been done; a failure is printed and leaves no score."""
     if plan.dry_run:
-        for trial in trials:
-            for command in commands(trial, plan.methods[trial.method], plan):
-                print(shlex.join(["python", *command]))
+        for command in commands(trial, plan):
+            print(shlex.join(["python", *command]))
         return
-    with ThreadPoolExecutor(plan.workers) as pool:
-        outcomes = pool.map(lambda trial: run_trial(trial, plan, keep), trials)
-        for failure in tqdm(outcomes, total=len(trials), desc=title, unit="run"):
-            if failure:
-                tqdm.write(f"failed     {failure}")
+    if score_of(trial) is not None:
+        return
+    for command in commands(trial, plan):
+        failure = run(command, trial.home / "log.txt", plan.threads, cost=trial.home / "cpu.json")
+        if failure:
+            tqdm.write(f"failed     {trial.name}: {failure}")
+            return
 
 
 def tuning_trial(plan: ComparisonSettings, method: str, number: int, overrides: Sequence[str]) -> Trial:
@@ -151,9 +139,9 @@ def first_round(plan: ComparisonSettings, method: str) -> list[Trial]:
 
 
 def second_round(plan: ComparisonSettings, method: str, best: Trial, start: int) -> list[Trial]:
-    """The other strengths at the learning rate of `best`; they come last, so they win over `train`'s."""
+    """Other strengths at the learning rate of `best`; they come last, so they win over `train`'s."""
     rate = next(override for override in best.overrides if override.startswith("optim.lr="))
-    strengths = enumerate(plan.methods[method].strength, start)
+    strengths = enumerate(plan.methods[method].strength[: plan.strengths], start)
     return [tuning_trial(plan, method, number, [rate, strength]) for number, strength in strengths]
 
 
@@ -164,67 +152,111 @@ def best_of(trials: Sequence[Trial]) -> Trial | None:
     return max(finished, key=lambda pair: pair[1])[0] if finished else None
 
 
-def tune(plan: ComparisonSettings, names: Sequence[str]) -> dict[str, Trial]:
-    """Method -> the trial that won; written with all scores to out/<folder>/tuning.json."""
-    trials = {name: first_round(plan, name) for name in names}
-    run_all([trial for group in trials.values() for trial in group], plan, keep=False, title="tune 1")
-    further: list[Trial] = []
-    for name, group in trials.items():
-        best = best_of(group) or (group[0] if plan.dry_run else None)
-        if best:
-            more = second_round(plan, name, best, len(group))
-            group += more
-            further += more
-    run_all(further, plan, keep=False, title="tune 2")
-    winners = {name: best_of(group) or group[0] for name, group in trials.items()}
+def tune(plan: ComparisonSettings, name: str) -> Trial:
+    """The trial that won, of those that all methods get; the scores go to out/<folder>/tune/<name>.json."""
+    trials = first_round(plan, name)
+    if len(trials) == 1 and not plan.methods[name].strength:
+        return trials[0]
+    for trial in trials:
+        run_trial(trial, plan)
+    further = second_round(plan, name, best_of(trials) or trials[0], len(trials))
+    for trial in further:
+        run_trial(trial, plan)
+    trials += further
+    winner = best_of(trials) or trials[0]
     if not plan.dry_run:
-        write_json(Path("out", plan.folder, "tuning.json"), tuning_report(trials, winners))
-    return winners
+        tried = [{"overrides": list(trial.overrides), "pass_at_1": score_of(trial)} for trial in trials]
+        report = {"chosen": list(winner.overrides), "trials": tried}  # null: it failed
+        write_json(Path("out", plan.folder, "tune", f"{name}.json"), report)
+    return winner
 
 
-def tuning_report(trials: dict[str, list[Trial]], winners: dict[str, Trial]) -> dict:
-    """What was tried, with its score (null: it failed), and what won."""
-    return {
-        name: {
-            "chosen": list(winners[name].overrides),
-            "trials": [{"overrides": list(t.overrides), "pass_at_1": score_of(t)} for t in group],
-        }
-        for name, group in trials.items()
-    }
+def adopt(winner: Trial, trial: Trial, stage: str) -> None:
+    """Copy the winner's policy to the test run of the same seed, which would compute it again."""
+    finished = winner.home / f"{stage}.meta.json"
+    if winner.seed != trial.seed or not finished.exists() or (trial.home / stage).exists():
+        return
+    trial.home.mkdir(parents=True, exist_ok=True)
+    for name in (finished.name, f"{stage}.metrics.jsonl", "cpu.json"):
+        if (winner.home / name).exists():
+            shutil.copy2(winner.home / name, trial.home / name)
+    half = trial.home / f".{stage}.copy"  # renamed when whole, should the program be stopped here
+    shutil.copytree(winner.home / stage, half, dirs_exist_ok=True)
+    half.rename(trial.home / stage)
 
 
-def final_trials(plan: ComparisonSettings, winners: dict[str, Trial]) -> Iterator[Trial]:
-    """Every method's settings with every seed, on the test problems."""
-    for seed in plan.seeds:
-        for name, winner in winners.items():
-            yield Trial(name, f"{plan.folder}/{name}/{seed}", seed, "test", winner.overrides)
+def clean(trial: Trial, stage: str, keep: bool) -> None:
+    """Drop the optimiser's state; without `keep` the weights too. Scores and logs stay."""
+    shutil.rmtree(trial.home / stage / "training" if keep else trial.home / stage, ignore_errors=True)
 
 
-def prepare(plan: ComparisonSettings, names: Sequence[str]) -> None:
-    """What comes first, what the methods need, each distinct command once, and the base policy's score."""
-    base = f"evaluate.py +exp={plan.exp} run.name={plan.folder}/base run.checkpoint=base run.split=test"
-    steps = [*plan.prepare, *(step for name in names for step in plan.methods[name].prepare), base]
-    for step in dict.fromkeys(steps):
-        words = with_common(step, plan.common)
-        print(shlex.join(["python", *words]))
-        failure = None if plan.dry_run else python(words, Path("out", plan.folder, "log.txt"), plan.threads)
-        if failure:
-            raise ValueError(f"{step}: {failure}")
+def final_trials(plan: ComparisonSettings, winner: Trial) -> list[Trial]:
+    """The settings that won with every seed, on the test problems."""
+    name = winner.method
+    return [
+        Trial(name, f"{plan.folder}/{name}/{seed}", seed, "test", winner.overrides) for seed in plan.seeds
+    ]
+
+
+class Preparations:
+    """Commands that come before others, each distinct one once, however many methods ask for it."""
+
+    def __init__(self, plan: ComparisonSettings) -> None:
+        self.plan = plan
+        self.locks: dict[str, Lock] = defaultdict(Lock)
+        self.outcomes: dict[str, str | None] = {}
+
+    def ready(self, steps: Sequence[str]) -> str | None:
+        """Run what has not been run yet, in order; None, or why one failed."""
+        for step in steps:
+            with self.locks[step]:
+                if step not in self.outcomes:
+                    words = with_common(step, self.plan.common)
+                    tqdm.write(shlex.join(["python", *words]))
+                    log = Path("out", self.plan.folder, "log.txt")
+                    failure = None if self.plan.dry_run else run(words, log, self.plan.threads)
+                    self.outcomes[step] = f"{step}: {failure}" if failure else None
+            if self.outcomes[step]:
+                return self.outcomes[step]
+        return None
+
+
+def run_method(plan: ComparisonSettings, name: str, preparations: Preparations) -> None:
+    """Prepare, tune, train and score with every seed."""
+    failure = preparations.ready(plan.methods[name].prepare)
+    if failure:
+        tqdm.write(f"failed     {name}: {failure}")
+        return
+    winner, stage = tune(plan, name), stage_of(plan.methods[name])
+    for trial in final_trials(plan, winner):
+        if not plan.dry_run:
+            adopt(winner, trial, stage)
+        run_trial(trial, plan)
+        if score_of(trial) is not None:
+            clean(trial, stage, keep=True)
+    for folder in sorted(Path("out", plan.folder, "tune", name).glob(f"*/{stage}")):
+        shutil.rmtree(folder)
 
 
 @program
 def main(cfg: Config) -> None:
-    """Prepare, tune, run the seeds; the table is variants/compare.py's."""
+    """Prepare, then method by method; the table is variants/compare.py's."""
     plan = settings(cfg, ComparisonSettings)
     unknown = set(plan.only or ()) - set(plan.methods)
     if unknown:
         raise ValueError(f"no method {', '.join(sorted(unknown))}; there are {', '.join(plan.methods)}")
-    names = plan.only or list(plan.methods)
-    prepare(plan, names)
-    winners = tune(plan, names)
-    run_all(list(final_trials(plan, winners)), plan, keep=True, title="test")
+    names = list(plan.only or plan.methods)
+    preparations = Preparations(plan)
+    base = f"evaluate.py +exp={plan.exp} run.name={plan.folder}/base run.checkpoint=base run.split=test"
+    failure = preparations.ready([*plan.prepare, shlex.join([*shlex.split(base), *plan.test])])
+    if failure:
+        raise ValueError(failure)
+    with ThreadPoolExecutor(plan.workers) as pool:
+        work = pool.map(lambda name: run_method(plan, name, preparations), names)
+        list(tqdm(work, total=len(names), desc="methods", unit="method"))
     table = with_common(f"-m variants.compare +exp={plan.exp} +variant=compare", plan.common)
-    table.append(f"variant.folder={plan.folder}")
+    table += [f"variant.folder={plan.folder}", f"variant.only=[{','.join(names)}]"]
+    table.append(f"variant.output=out/{plan.folder}/{cfg.run.name}.md")
     print(shlex.join(["python", *table]))
     if not plan.dry_run:
         sys.exit(subprocess.call([sys.executable, *table]))

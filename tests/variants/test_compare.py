@@ -79,19 +79,38 @@ def test_runs_are_read_and_unfinished_ones_left_out(tmp_path):
 def test_the_table_is_sorted_and_complete(tmp_path):
     fake_run(tmp_path / "dpo" / "1", [0.5, 0.5], [0, 1])
     fake_run(tmp_path / "ipo" / "1", [1.0, 1.0], [1, 1], length=20)
+    write_json(tmp_path / "ipo" / "1" / "cpu.json", {"train_dpo": 11.9, "evaluate": 99})
+    metrics = [{compare.ACCURACY: 0.75}, {"loss": 0.5}]
+    write_jsonl(tmp_path / "ipo" / "1" / "dpo.metrics.jsonl", metrics)
     rows = summarise(read_runs(tmp_path, "test", "evaluation"), None, "dpo", {"ipo": (-1.5, -9.25)})
+    rows["ipo"]["settings"] = "lr=0.0003, beta=0.3"
     table = markdown(rows, "dpo").splitlines()
     assert [line.split(" | ")[0] for line in table] == [
         "| method",
-        "|---" + "|---:" * 9 + "|",
+        "|---" + "|---:" * 11 + "|",
         "| ipo",
         "| dpo",
     ]
     cells = table[2].strip("| ").split(" | ")
     assert cells == [
         "ipo", "1", "1.000 [1.000, 1.000]", "+0.500 [+0.500, +0.500]", "1.000 [1.000, 1.000]",
-        "+0.500 [+0.000, +1.000]", "-1.50", "-9.25", "20.0", "12",
+        "+0.500 [+0.000, +1.000]", "0.75", "-1.50", "-9.25", "20.0", "12", "lr=0.0003, beta=0.3",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("settings", [["optim.lr=0.0003"], ["optim.lr=0.0003", "loss.beta=0.3"]])
+def test_the_settings_are_what_tuning_chose_less_what_makes_the_method(tmp_path, settings):
+    trials = [{"overrides": ["loss=ipo", "optim.lr=0.0001"], "pass_at_1": 0.5}]
+    write_json(tmp_path / "ipo.json", {"chosen": ["loss=ipo", *settings], "trials": trials})
+    expected = ", ".join(setting.split(".", 1)[1] for setting in settings)
+    assert compare.tuned_settings(tmp_path / "ipo.json") == expected
+    assert compare.tuned_settings(tmp_path / "dpo.json") == ""
+
+
+def test_only_the_methods_asked_for_are_read(tmp_path):
+    for method in ("dpo", "ipo", "kto"):
+        fake_run(tmp_path / method / "1", [0.5], [1])
+    assert set(read_runs(tmp_path, "test", "evaluation", {"dpo", "kto"})) == {"dpo", "kto"}
 
 
 def test_runs_on_other_problems_are_refused(tmp_path):
@@ -120,7 +139,7 @@ def test_drift_is_the_change_of_log_prob_on_held_out_pairs(run, capsys):
     assert run(train_dpo.main, *name, "optim.lr=1e-2", "data.validation_share=0.3", "loss.beta=0.2") == 0
     fake_run(Path("out/comparison/dpo/3"), [0.5, 0.5], [0, 1])
     assert run(compare.main, "+variant=compare", "data.validation_share=0.3", "variant.output=table.md") == 0
-    (row,) = json.loads(Path("out/comparison/table-test.json").read_text()).values()
+    (row,) = json.loads(Path("table.json").read_text()).values()
     logged = Path("out/comparison/dpo/3/dpo.metrics.jsonl").read_text().splitlines()
     last = next(json.loads(line) for line in reversed(logged) if "validation/loss" in line)
     assert row["chosen_drift"] == pytest.approx(last["validation/rewards/chosen"] / 0.2, abs=1e-3)
