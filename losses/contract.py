@@ -4,8 +4,9 @@
   `needs_whole_batch(loss)` tells; such a loss must see all pairs of a step in one call.
 - Memory. A loss that remembers something between steps has a keyword `state: Tensor | None`, None at the
   first step, and returns the next one in `PreferenceLoss.state`. `takes(loss, "state")` tells.
-- Measurements beyond log-probs are keywords too (`kl` in kto.py, `log_weight` in wpo.py, the divergences in
-  tdpo.py): None, or an error that names what is missing, when the program does not compute them.
+- Measurements beyond log-prob sums are keywords too: `forward_kl` and `reverse_kl` [2, B] in tdpo.py,
+  `log_weight` [B] in wpo.py, `kl` in kto.py. variants/train_measured.py computes them. train_dpo.py does not:
+  kto.py has a substitute then, the others are an error that names what is missing.
 - Token weights (LD-DPO, focal spans, TIS-DPO) are numbers in the batch, multiplied into the sums before a
   loss sees them; the loss stays `dpo_loss`.
 """

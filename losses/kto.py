@@ -7,10 +7,14 @@ reference point z0 shared by the batch:
 
 The half makes the mean over pairs the paper's mean over examples. z0 >= 0 estimates KL(policy ||
 reference). The paper takes the mean log-ratio of mismatched completions (each behind the prompt of another
-example), which costs a further forward pass: a program that makes it hands over those log-ratios as `kl`.
-Without it z0 is the mean log-ratio of the batch's own completions, clamped at 0. Both are biased, for these
-are not samples of the policy, and the second also moves with the labels: it is 0 while log-probs fall, as
-in most DPO-like runs, and the loss is then half of apo_zero's. Either way z0 carries no gradient.
+example), which costs a further forward pass of policy and reference: variants/train_measured.py makes it and
+hands over those log-ratios as `kl`. Without it (train_dpo.py) z0 is the mean log-ratio of the batch's own
+completions. Both are clamped at 0 and biased, for these are not samples of the policy, and the second also
+moves with the labels: it is 0 while log-probs fall, as in most DPO-like runs, and the loss is then half of
+apo_zero's. Either way z0 carries no gradient.
+
+Labels without partners: a side whose token weights are 0 has log-ratio 0, a constant here; only the other
+side is trained (variants/unpaired.py).
 """
 
 import torch
@@ -30,10 +34,10 @@ def kto_loss(
     undesirable_weight: float = 1.0,
     kl: Tensor | None = None,
 ) -> PreferenceLoss:
-    """kl: log-ratios (any shape) of mismatched completions of the whole batch; None: the batch's own."""
+    """kl: log-ratios (any number) of mismatched completions of the whole batch; None: the batch's own."""
     chosen_ratio, rejected_ratio = log_ratios(policy, reference)
     measured = torch.cat([chosen_ratio, rejected_ratio]) if kl is None else kl
-    z0 = measured.detach().mean().clamp(min=0)
+    z0 = (measured.detach().sum() / max(1, measured.numel())).clamp(min=0)
     desirable = desirable_weight * torch.sigmoid(beta * (z0 - chosen_ratio))
     undesirable = undesirable_weight * torch.sigmoid(beta * (rejected_ratio - z0))
     losses = (desirable + undesirable) / 2

@@ -8,9 +8,10 @@ the sum over a completion's positions of a KL divergence over the whole vocabula
     tdpo2    -log sigmoid(beta * (D - alpha * (K_rejected - stop(K_chosen))))        alpha 0.5
     tis_dpo  -log sigmoid(beta * (D - alpha * (K_chosen - K_rejected)))              both with token weights
 
-TDPO takes KL(reference || policy), TIS-DPO takes KL(policy || reference) and has the term off in its
-released code. The divergences need the reference's distribution, not its log-probs, so these losses do not
-run from the cache: a program holds the reference in memory and passes K.
+TDPO takes KL(reference || policy), here `forward_kl`, and reports beta * (r + K) as rewards. TIS-DPO takes
+KL(policy || reference), `reverse_kl`, and has the term off in its released code (then it is dpo.py with token
+weights). The divergences need the reference's distribution, not its log-probs, so these losses do not run
+from the cache: variants/train_measured.py holds the reference in memory and passes K.
 """
 
 import torch.nn.functional as F
@@ -20,15 +21,12 @@ from losses.types import PairLogps, PreferenceLoss, log_ratios
 
 
 def tdpo1_loss(
-    policy: PairLogps,
-    reference: PairLogps,
-    *,
-    beta: float,
-    chosen_kl: Tensor | None = None,
-    rejected_kl: Tensor | None = None,
+    policy: PairLogps, reference: PairLogps, *, beta: float, forward_kl: Tensor | None = None
 ) -> PreferenceLoss:
-    """chosen_kl, rejected_kl [B]: sums of KL(reference || policy) over each completion, with gradient."""
-    return _corrected(policy, reference, beta, rejected_kl, chosen_kl, beta)
+    """forward_kl [2, B]: sums of KL(reference || policy) over chosen, rejected completions; with gradient."""
+    chosen_kl, rejected_kl = sides(forward_kl, "forward_kl")
+    out = corrected(policy, reference, beta, rejected_kl - chosen_kl)
+    return with_divergence(out, beta, chosen_kl, rejected_kl)
 
 
 def tdpo2_loss(
@@ -37,12 +35,12 @@ def tdpo2_loss(
     *,
     beta: float,
     alpha: float = 0.5,
-    chosen_kl: Tensor | None = None,
-    rejected_kl: Tensor | None = None,
+    forward_kl: Tensor | None = None,
 ) -> PreferenceLoss:
     """As tdpo1, with weight alpha, and the chosen side's divergence without gradient."""
-    fixed = None if chosen_kl is None else chosen_kl.detach()
-    return _corrected(policy, reference, beta, rejected_kl, fixed, alpha * beta)
+    chosen_kl, rejected_kl = sides(forward_kl, "forward_kl")
+    out = corrected(policy, reference, beta, alpha * (rejected_kl - chosen_kl.detach()))
+    return with_divergence(out, beta, chosen_kl, rejected_kl)
 
 
 def tis_dpo_loss(
@@ -51,26 +49,35 @@ def tis_dpo_loss(
     *,
     beta: float,
     alpha: float = 0.5,
-    chosen_kl: Tensor | None = None,
-    rejected_kl: Tensor | None = None,
+    reverse_kl: Tensor | None = None,
 ) -> PreferenceLoss:
-    """chosen_kl, rejected_kl [B]: sums of KL(policy || reference), token-weighted as the log-probs are."""
-    return _corrected(policy, reference, beta, chosen_kl, rejected_kl, alpha * beta)
+    """reverse_kl [2, B]: sums of KL(policy || reference), token-weighted as the log-probs are."""
+    chosen_kl, rejected_kl = sides(reverse_kl, "reverse_kl")
+    return corrected(policy, reference, beta, alpha * (chosen_kl - rejected_kl))
 
 
-def _corrected(
-    policy: PairLogps,
-    reference: PairLogps,
-    beta: float,
-    minus: Tensor | None,
-    plus: Tensor | None,
-    weight: float,
-) -> PreferenceLoss:
-    """-log sigmoid(beta * D - weight * (minus - plus)); rewards are beta * log-ratio."""
-    if minus is None or plus is None:
-        raise ValueError("this loss needs chosen_kl and rejected_kl [B]: see losses.distribution.token_kl")
+def sides(divergence: Tensor | None, name: str) -> Tensor:
+    """The divergence [2, B] of both sides, or what is missing and who computes it."""
+    if divergence is None:
+        raise ValueError(
+            f"this loss needs {name} [2, B], sums of losses.distribution.token_kl over each completion; "
+            "train with python -m variants.train_measured"
+        )
+    return divergence
+
+
+def corrected(policy: PairLogps, reference: PairLogps, beta: float, correction: Tensor) -> PreferenceLoss:
+    """-log sigmoid(beta * (D - correction)); rewards are beta * log-ratio."""
     chosen_ratio, rejected_ratio = log_ratios(policy, reference)
-    margin = beta * (chosen_ratio - rejected_ratio) - weight * (minus - plus)
-    return PreferenceLoss(
-        -F.logsigmoid(margin), (beta * chosen_ratio).detach(), (beta * rejected_ratio).detach()
+    losses = -F.logsigmoid(beta * (chosen_ratio - rejected_ratio - correction))
+    return PreferenceLoss(losses, (beta * chosen_ratio).detach(), (beta * rejected_ratio).detach())
+
+
+def with_divergence(
+    out: PreferenceLoss, beta: float, chosen_kl: Tensor, rejected_kl: Tensor
+) -> PreferenceLoss:
+    """The same losses with TDPO's rewards, beta * (log-ratio + divergence)."""
+    return out._replace(
+        chosen_rewards=out.chosen_rewards + (beta * chosen_kl).detach(),
+        rejected_rewards=out.rejected_rewards + (beta * rejected_kl).detach(),
     )

@@ -6,12 +6,12 @@ produce it,
     w = min(1, exp(log w(chosen) + log w(rejected))),   without gradient
     log w(y) = mean over tokens of [log pi(y_t) - log sum_v pi(v)^2]
 
-A token's term is 0 under a uniform or a certain distribution. The released code clamps w at 1, TRL does
-not. log sum_v pi^2 comes from distribution.token_statistics, so the program must compute it (it is not in
-the cache). Not for losses that couple pairs by sorting (aot.py).
+A token's term is 0 under a uniform or a certain distribution, and can be positive between. The released code
+clamps w at 1, the default here; TRL does not. log sum_v pi^2 is of the policy as it is at each step, so no
+cache holds it: variants/train_measured.py computes it (distribution.token_statistics), without a gradient and
+without a second model. Not for losses that couple pairs by sorting (aot.py).
 """
 
-import torch
 from torch import Tensor
 
 from losses.types import LossFunction, PairLogps, PreferenceLoss
@@ -23,7 +23,8 @@ def log_weights(logps: Tensor, log_collision: Tensor, row: Tensor, completion_le
     logps, log_collision [N]: log pi(y_t) and log sum_v pi(v)^2. row [N]: 0..B-1 chosen, B..2B-1 rejected.
     completion_lengths [2B]: tokens of each.
     """
-    sums = torch.zeros_like(completion_lengths).index_add(0, row, (logps - log_collision).detach())
+    aligned = (logps - log_collision).detach()
+    sums = aligned.new_zeros(len(completion_lengths)).index_add(0, row, aligned)
     chosen, rejected = (sums / completion_lengths).chunk(2)
     return chosen + rejected
 
@@ -39,7 +40,8 @@ def wpo_loss(
     """loss: the pairwise loss to be weighted, its settings bound. log_weight [B]: see log_weights."""
     if log_weight is None:
         raise ValueError(
-            "WPO needs log_weight [B], found None: see losses.distribution.token_statistics and log_weights"
+            "WPO needs log_weight [B], of losses.distribution.token_statistics and losses.wpo.log_weights; "
+            "train with python -m variants.train_measured"
         )
     weight = log_weight.detach().exp()
     weighted = loss(policy, reference)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from losses.distribution import token_kl, token_statistics
 from losses.wpo import log_weights
@@ -90,3 +91,28 @@ def test_different_vocabularies_are_named():
     hidden, weight, _ = example()
     with pytest.raises(ValueError, match="11 and 10"):
         token_kl(hidden, hidden, weight, weight[:10], policy_first=True)
+
+
+class LargestTensor(TorchDispatchMode):
+    """Remembers the largest number of elements that any operation returned."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, tuple) else (out,):
+            if isinstance(tensor, torch.Tensor):
+                self.elements = max(self.elements, tensor.numel())
+        return out
+
+
+def test_logits_exist_for_a_few_rows_at_a_time_forward_and_backward():
+    """200 positions, 5 at a time: nothing is larger than 5 rows of logits or than the head itself."""
+    hidden, weight = torch.randn(200, 4, requires_grad=True), torch.randn(50, 4, requires_grad=True)
+    with LargestTensor() as largest:
+        kl = token_kl(hidden, torch.randn(200, 4), weight, torch.randn(50, 4), policy_first=True, rows=5)
+        kl.sum().backward()
+        assert 5 * 50 <= largest.elements <= 200 * 4  # hidden is 800 elements, all logits would be 10,000
+    with LargestTensor() as largest:
+        token_statistics(hidden, weight, torch.zeros(200, dtype=torch.int64), tile=(5, 50))
+    assert largest.elements <= 200 * 4

@@ -492,34 +492,44 @@ def test_wpo_says_what_it_lacks():
 
 # tdpo
 
-KL = {
-    "chosen_kl": torch.tensor([0.5, 1.0, 0.1, 2.0]).double(),
-    "rejected_kl": torch.tensor([0.7, 0.2, 3.0, 1.0]).double(),
-}
+KL = torch.tensor([[0.5, 1.0, 0.1, 2.0], [0.7, 0.2, 3.0, 1.0]]).double()  # chosen, rejected
 
 
 def test_tdpo_corrects_the_margin_by_the_divergences():
-    expected = -F.logsigmoid(0.1 * (MARGIN - (KL["rejected_kl"] - KL["chosen_kl"])))
-    close(tdpo1_loss(POLICY, REFERENCE, beta=0.1, **KL), expected)
-    close(tdpo2_loss(POLICY, REFERENCE, beta=0.1, alpha=1.0, **KL), expected)
-    close(tdpo2_loss(POLICY, REFERENCE, beta=0.1, alpha=0.0, **KL), dpo_loss(POLICY, REFERENCE, beta=0.1))
+    expected = -F.logsigmoid(0.1 * (MARGIN - (KL[1] - KL[0])))
+    close(tdpo1_loss(POLICY, REFERENCE, beta=0.1, forward_kl=KL), expected)
+    close(tdpo2_loss(POLICY, REFERENCE, beta=0.1, alpha=1.0, forward_kl=KL), expected)
+    plain = dpo_loss(POLICY, REFERENCE, beta=0.1)
+    close(tdpo2_loss(POLICY, REFERENCE, beta=0.1, alpha=0.0, forward_kl=KL), plain)
+
+
+@pytest.mark.parametrize("loss", [tdpo1_loss, tdpo2_loss])
+def test_tdpo_reports_log_ratio_plus_divergence(loss):
+    result = loss(POLICY, REFERENCE, beta=0.1, forward_kl=KL.clone().requires_grad_())
+    torch.testing.assert_close(result.chosen_rewards, 0.1 * (CHOSEN + KL[0]))
+    torch.testing.assert_close(result.rejected_rewards, 0.1 * (REJECTED + KL[1]))
+    assert not result.chosen_rewards.requires_grad
 
 
 def test_tdpo2_passes_no_gradient_to_the_chosen_divergence():
-    kl = {name: value.clone().requires_grad_() for name, value in KL.items()}
-    tdpo2_loss(POLICY, REFERENCE, beta=0.1, **kl).losses.sum().backward()
-    assert kl["chosen_kl"].grad is None
-    assert (kl["rejected_kl"].grad > 0).all()  # lower the divergence of the rejected side
-    tdpo1_loss(POLICY, REFERENCE, beta=0.1, **kl).losses.sum().backward()
-    assert (kl["chosen_kl"].grad < 0).all()
+    kl = KL.clone().requires_grad_()
+    tdpo2_loss(POLICY, REFERENCE, beta=0.1, forward_kl=kl).losses.sum().backward()
+    assert (kl.grad[0] == 0).all()
+    assert (kl.grad[1] > 0).all()  # lower the divergence of the rejected side
+    kl.grad = None
+    tdpo1_loss(POLICY, REFERENCE, beta=0.1, forward_kl=kl).losses.sum().backward()
+    assert (kl.grad[0] < 0).all()
 
 
 def test_tis_dpo_subtracts_the_chosen_divergence():
-    expected = -F.logsigmoid(0.1 * (MARGIN - 0.5 * (KL["chosen_kl"] - KL["rejected_kl"])))
-    close(tis_dpo_loss(POLICY, REFERENCE, beta=0.1, **KL), expected)
+    expected = -F.logsigmoid(0.1 * (MARGIN - 0.5 * (KL[0] - KL[1])))
+    close(tis_dpo_loss(POLICY, REFERENCE, beta=0.1, reverse_kl=KL), expected)
 
 
-@pytest.mark.parametrize("loss", [tdpo1_loss, tdpo2_loss, tis_dpo_loss])
-def test_divergences_that_were_not_computed_are_named(loss):
-    with pytest.raises(ValueError, match="chosen_kl"):
+@pytest.mark.parametrize(
+    ("loss", "name"),
+    [(tdpo1_loss, "forward_kl"), (tdpo2_loss, "forward_kl"), (tis_dpo_loss, "reverse_kl")],
+)
+def test_divergences_that_were_not_computed_are_named(loss, name):
+    with pytest.raises(ValueError, match=f"{name}.* variants.train_measured"):
         loss(POLICY, REFERENCE, beta=0.1)

@@ -17,14 +17,15 @@ FILES = {path.stem: path for path in (Path(__file__).parents[2] / "conf/loss").g
 NAMES = sorted(FILES)
 LOG2 = math.log(2)
 B = 6
+MEASURED = {"log_weight": (B,), "forward_kl": (2, B), "reverse_kl": (2, B)}  # beyond log-prob sums
 
 
 def load(name, **measured):
     """The loss of conf/loss/<name>.yaml; other measurements it needs are those of a policy at rest."""
     loss = hydra.utils.instantiate(OmegaConf.load(FILES[name]))
-    for key in ("log_weight", "chosen_kl", "rejected_kl"):
+    for key, shape in MEASURED.items():
         if takes(loss, key):
-            measured.setdefault(key, torch.zeros(B, dtype=torch.float64))
+            measured.setdefault(key, torch.zeros(shape, dtype=torch.float64))
     return partial(loss, **measured)
 
 
@@ -242,9 +243,7 @@ def test_the_order_of_pairs_does_not_matter(name):
 def test_a_loss_that_needs_the_whole_batch_says_so(name):
     policy, reference = logps(0), logps(1)
     together = load(name)(policy, reference).losses
-    measured = {
-        key: torch.zeros(1) for key in ("log_weight", "chosen_kl", "rejected_kl") if takes(load(name), key)
-    }
+    measured = {key: torch.zeros(*shape[:-1], 1) for key, shape in MEASURED.items() if takes(load(name), key)}
     alone = torch.cat(
         [
             load(name, **measured)(

@@ -1,0 +1,225 @@
+"""train_dpo.py for losses that ask for more than sums of log-probs: TDPO, TIS-DPO's divergence, WPO, KTO.
+
+    python -m variants.train_measured +exp=tdpo            # also wpo, kto, tis_divergence
+    diff train_dpo.py variants/train_measured.py           # what such a method changes
+
+Before a loss is called, its measurements are taken (variants/measurements.py) and bound to it. Divergences
+and mismatched log-ratios ask a second model, the reference, at every step: its weights stay in memory (none
+with adapters) and it costs another forward pass. WPO needs neither. Reference log-probs come from the cache,
+as ever. Letters: B pairs, N completion tokens, D width.
+"""
+
+import math
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor
+from tqdm import tqdm
+
+from conf.program import checkpoint_folder, claim_output, loss_function, program, training_objective
+from conf.schema import Config
+from data.audit import print_audit
+from data.columns import read_columns
+from data.jsonl import digest, file_digest, write_provenance
+from data.pairs import (
+    PairBatch,
+    collate,
+    epoch_order,
+    microbatches,
+    read_pairs,
+    split_by_problem,
+    token_count,
+)
+from data.tokenizer import check_vocabulary, load_tokenizer
+from losses.contract import needs_whole_batch, takes
+from losses.logprobs import token_logps
+from losses.types import LossFunction, PreferenceLoss
+from model.checkpoint import save_model, weights_digest
+from model.optim import adamw, clip_grad_norm
+from model.training import (
+    Compute,
+    Interrupt,
+    Metrics,
+    MetricsLog,
+    Plan,
+    check_finite,
+    due,
+    load_policy,
+    load_state,
+    save_checkpoint,
+)
+from model.transformer import Transformer
+from train_dpo import pair_sums, reference_columns, reference_sums
+from variants.measurements import MEASURED, asked, completion_hidden, measurements, reference_model
+
+Measure = Callable[[Tensor, PairBatch], dict[str, Tensor]]  # (hidden [N, D], batch) -> the loss's keywords
+
+
+def pair_losses(
+    model: Transformer,
+    batch: PairBatch,
+    loss_fn: LossFunction,
+    measure: Measure,
+    compute: Compute,
+    metrics: Metrics,
+) -> PreferenceLoss:
+    """The loss of each pair, and the field's metrics; `measured/` holds what the loss asked for."""
+    with compute.cast():
+        hidden = completion_hidden(model, batch)
+        head, softcap = model.lm_head.weight, model.config.logit_softcap
+        logps = token_logps(hidden, head, batch.target, softcap=softcap)
+        measured = measure(hidden, batch)
+    policy = pair_sums(logps, batch)
+    out = loss_fn(policy, reference_sums(batch), **measured)
+    noted = {
+        "loss": out.losses,
+        "rewards/chosen": out.chosen_rewards,
+        "rewards/rejected": out.rejected_rewards,
+        "rewards/margins": out.chosen_rewards - out.rejected_rewards,
+        "rewards/accuracies": (out.chosen_rewards > out.rejected_rewards).float(),
+        "logps/chosen": policy.chosen,
+        "logps/rejected": policy.rejected,
+        "lengths/chosen": policy.chosen_length,
+        "lengths/rejected": policy.rejected_length,
+        "end_probability/chosen": logps[batch.last[: len(batch.spans)]].exp(),
+    }
+    metrics.add(**noted, **{f"measured/{name}": value for name, value in measured.items()})
+    return out
+
+
+def train_step(
+    model: Transformer,
+    optimizer: torch.optim.Optimizer,
+    batches: Sequence[PairBatch],
+    loss_fn: LossFunction,
+    measure: Measure,
+    compute: Compute,
+    clip: float,
+    metrics: Metrics,
+) -> Tensor | None:
+    """One optimiser step on the mean over all pairs, however they were cut; returns the loss's own state."""
+    if len(batches) > 1 and needs_whole_batch(loss_fn):
+        raise ValueError(
+            "this loss couples the pairs of a step: raise optim.microbatch, or lower optim.batch"
+        )
+    count = sum(len(batch.spans) for batch in batches)
+    for batch in batches:
+        out = pair_losses(model, batch, loss_fn, measure, compute, metrics)
+        (out.losses.sum() / count).backward()
+    metrics.add(grad_norm=clip_grad_norm(model.parameters(), clip))
+    optimizer.step()
+    optimizer.zero_grad()
+    return out.state
+
+
+@torch.no_grad()
+def validate(
+    model: Transformer,
+    batches: Sequence[PairBatch],
+    loss_fn: LossFunction,
+    measure: Measure,
+    compute: Compute,
+) -> dict:
+    """The metrics of the held-out pairs, named validation/..."""
+    metrics = Metrics()
+    for batch in batches:
+        pair_losses(model, batch, loss_fn, measure, compute, metrics)
+    return {f"validation/{name}": value for name, value in metrics.means().items()}
+
+
+@program
+def main(cfg: Config) -> None:
+    """Compose, read, load, score the reference, keep it where the loss asks for it, loop, save."""
+    torch.manual_seed(cfg.run.seed)
+    compute = Compute.choose(cfg.device, cfg.model.dtype)
+    loss_fn = loss_function(cfg.loss)
+    if not asked(loss_fn):
+        raise ValueError(f"loss {cfg.loss._target_} asks for none of {', '.join(MEASURED)}; use train_dpo.py")
+
+    start = checkpoint_folder(cfg, cfg.run.init)
+    tokenizer = load_tokenizer(start)
+    limits = {"max_prompt": cfg.data.max_prompt, "max_completion": cfg.data.max_completion}
+    pairs, dropped = read_pairs(cfg.data.pairs, tokenizer, **limits)
+    train, held_out = split_by_problem(pairs, cfg.data.validation_share, cfg.run.seed)
+    print_audit(cfg.data.pairs, tokenizer, pairs, train, held_out, dropped)
+
+    out = Path(cfg.run.dir, "dpo")
+    plan = Plan.of(cfg.optim, len(train))
+    objective = training_objective(
+        cfg,
+        compute.dtype,
+        init=weights_digest(start),
+        reference=cfg.run.reference,
+        pairs=digest([(p.prompt_ids, p.chosen_ids, p.rejected_ids) for p in pairs]),
+        loss=OmegaConf.to_container(cfg.loss, resolve=True),
+        weights=cfg.data.weights and file_digest(cfg.data.weights),
+    )
+    done = claim_output(out, objective, plan.last)
+    if done == plan.last:
+        return
+
+    model = load_policy(start, out if done else None, compute, **cfg.model.lora)
+    check_vocabulary(tokenizer, model.config.vocab_size)
+    model.checkpoint_activations = cfg.model.activation_checkpointing
+    optimizer = adamw(model, cfg.optim.lr, tuple(cfg.optim.betas), cfg.optim.eps, cfg.optim.weight_decay)
+    state = load_state(out, optimizer, compute.device) if done else None  # of a loss that remembers
+    columns = {
+        "reference": reference_columns(cfg, pairs, start, model, compute, done),
+        "weights": read_columns(cfg.data.weights, pairs) if cfg.data.weights else None,
+    }
+
+    reference = reference_model(cfg, start, model, compute, loss_fn)
+    measure = partial(measurements, loss_fn, model, reference, pairs, columns["weights"])
+
+    def batches(index: Sequence[int]) -> list[PairBatch]:
+        """The microbatches of the pairs at `index`, on the device."""
+        groups = microbatches([token_count(pairs[i]) for i in index], cfg.optim.microbatch)
+        return [collate(pairs, [index[i] for i in group], **columns).to(compute.device) for group in groups]
+
+    log, metrics, interrupt = MetricsLog(out.with_name("dpo.metrics.jsonl"), done), Metrics(), Interrupt()
+    best, clock, unread, saved = math.inf, time.perf_counter(), [], done
+    bar = tqdm(range(done, plan.last), initial=done, total=plan.last, desc="train_measured", unit="step")
+    for step in bar:
+        epoch, places = plan.place(step)
+        index = [train[i] for i in epoch_order(len(train), cfg.run.seed, epoch)[places]]
+        for group in optimizer.param_groups:
+            group["lr"] = plan.schedule(step)
+        now = partial(loss_fn, state=state) if takes(loss_fn, "state") else loss_fn
+        state = train_step(model, optimizer, batches(index), now, measure, compute, cfg.optim.clip, metrics)
+        unread += [pairs[i].task_id for i in index]
+
+        done, last = step + 1, step + 1 == plan.last or interrupt.signal is not None
+        saving = last or due(done, cfg.optim.save_every)
+        if saving or due(done, cfg.optim.log_every):
+            values = metrics.means() | {"lr": plan.schedule(step), "epoch": done / plan.per_epoch}
+            check_finite(values, done, saved, unread)
+            unread = []
+            bar.set_postfix(loss=f"{values['loss']:.4f}", accuracy=f"{values['rewards/accuracies']:.2f}")
+            log.write(done, values | {"seconds": time.perf_counter() - clock})
+        if held_out and (last or due(done, cfg.optim.validate_every)):
+            values = validate(model, batches(held_out), loss_fn, measure, compute)
+            log.write(done, values)
+            if cfg.optim.validate_every and values["validation/loss"] < best:
+                best = values["validation/loss"]
+                save_model(model, out.with_name("dpo-best"), tokenizer_from=start)
+        if saving:
+            position = {"step": done, "last_step": plan.last, "objective": objective}
+            position["loss_state"] = None if state is None else state.tolist()
+            save_checkpoint(model, out, tokenizer_from=start, optimizer=optimizer, **position)
+            saved = done
+        if interrupt.signal is not None and done < plan.last:
+            print(f"\nstopped after step {done} of {plan.last}; {out} is saved, the same command goes on")
+            sys.exit(128 + interrupt.signal)
+
+    seconds = time.perf_counter() - clock
+    write_provenance(out, objective=objective, pairs=cfg.data.pairs, dropped=dropped, seconds=seconds)
+    print(f"policy     {out}")
+
+
+if __name__ == "__main__":
+    main()
