@@ -13,11 +13,11 @@ Early TRL versions called the unpaired form "aot_pair". Do not combine with weig
 
 import torch.nn.functional as F
 
-from losses.contract import couples_pairs
+from losses.contract import by_rank
 from losses.types import PairLogps, PreferenceLoss, log_ratios
 
 
-@couples_pairs
+@by_rank
 def aot_loss(
     policy: PairLogps, reference: PairLogps, *, beta: float, paired: bool = True, label_smoothing: float = 0.0
 ) -> PreferenceLoss:

@@ -2,6 +2,8 @@
 
 - Batches. A loss whose value for one pair depends on the other pairs carries the decorator `couples_pairs`.
   `needs_whole_batch(loss)` tells; such a loss must see all pairs of a step in one call.
+- Ranks. Where a value belongs to a rank of the batch and not to a pair (aot.py), the decorator is `by_rank`:
+  such a loss must not be multiplied by numbers per pair.
 - Memory. A loss that remembers something between steps has a keyword `state: Tensor | None`, None at the
   first step, and returns the next one in `PreferenceLoss.state`. `takes(loss, "state")` tells.
 - Measurements beyond log-prob sums are keywords too: `forward_kl` and `reverse_kl` [2, B] in tdpo.py,
@@ -24,13 +26,24 @@ def couples_pairs(loss: LossFunction) -> LossFunction:
     return loss
 
 
-def needs_whole_batch(loss: LossFunction | Sequence) -> bool:
-    """Whether a loss, or a loss it was given as a setting (mixture, WPO), couples the pairs of a batch."""
+def by_rank(loss: LossFunction) -> LossFunction:
+    """Mark a loss whose values belong to ranks of the batch; it couples pairs too."""
+    loss.by_rank = True
+    return couples_pairs(loss)
+
+
+def marked(loss: LossFunction | Sequence, mark: str) -> bool:
+    """Whether a loss, or a loss it was given as a setting (mixture, WPO), carries this mark."""
     if isinstance(loss, functools.partial):
-        return needs_whole_batch([loss.func, *loss.keywords.values()])
+        return marked([loss.func, *loss.keywords.values()], mark)
     if isinstance(loss, Sequence) and not isinstance(loss, str):
-        return any(needs_whole_batch(part) for part in loss)
-    return getattr(loss, "couples_pairs", False)
+        return any(marked(part, mark) for part in loss)
+    return getattr(loss, mark, False)
+
+
+def needs_whole_batch(loss: LossFunction) -> bool:
+    """Whether the loss must see all pairs of a step in one call."""
+    return marked(loss, "couples_pairs")
 
 
 def takes(loss: LossFunction, name: str) -> bool:

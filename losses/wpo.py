@@ -9,11 +9,12 @@ produce it,
 A token's term is 0 under a uniform or a certain distribution, and can be positive between. The released code
 clamps w at 1, the default here; TRL does not. log sum_v pi^2 is of the policy as it is at each step, so no
 cache holds it: variants/train_measured.py computes it (distribution.token_statistics), without a gradient and
-without a second model. Not for losses that couple pairs by sorting (aot.py).
+without a second model. Not for losses whose values belong to ranks (aot.py).
 """
 
 from torch import Tensor
 
+from losses.contract import marked, takes
 from losses.types import LossFunction, PairLogps, PreferenceLoss
 
 
@@ -35,14 +36,20 @@ def wpo_loss(
     *,
     loss: LossFunction,
     clamp: bool = True,
+    state: Tensor | None = None,
     log_weight: Tensor | None = None,
 ) -> PreferenceLoss:
-    """loss: the pairwise loss to be weighted, its settings bound. log_weight [B]: see log_weights."""
+    """loss: the pairwise loss to be weighted, its settings bound; `state` is that loss's.
+
+    log_weight [B]: see log_weights.
+    """
+    if marked(loss, "by_rank"):
+        raise ValueError("WPO weighs pairs, and the values of this loss belong to ranks; choose another loss")
     if log_weight is None:
         raise ValueError(
             "WPO needs log_weight [B], of losses.distribution.token_statistics and losses.wpo.log_weights; "
             "train with python -m variants.train_measured"
         )
     weight = log_weight.detach().exp()
-    weighted = loss(policy, reference)
+    weighted = loss(policy, reference, state=state) if takes(loss, "state") else loss(policy, reference)
     return weighted._replace(losses=weighted.losses * (weight.clamp(max=1) if clamp else weight))

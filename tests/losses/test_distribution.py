@@ -46,6 +46,16 @@ def test_aligned_weight_is_one_for_a_uniform_distribution():
     )
 
 
+def test_aligned_weight_is_one_for_a_certain_distribution_and_can_exceed_it_between():
+    logits = torch.tensor([[800.0, 0.0, 0.0], [1.0, 0.0, 0.0]]).double()  # certain; likelier than 1/3
+    got = token_statistics(torch.eye(2).double(), logits.T.contiguous(), torch.tensor([0, 0]))
+    aligned = got.logps - got.log_collision
+    assert aligned[0].item() == pytest.approx(0, abs=1e-12)
+    p = torch.softmax(logits[1], 0)
+    assert aligned[1].exp().item() == pytest.approx((p[0] / p.square().sum()).item())
+    assert aligned[1] > 0
+
+
 def test_aligned_weights_are_means_over_each_completion():
     logps, collision = torch.tensor([-1.0, -2.0, -3.0, -4.0]), torch.tensor([-0.5, -0.5, -1.0, -1.0])
     got = log_weights(logps, collision, torch.tensor([0, 0, 1, 1]), torch.tensor([2.0, 2.0]))

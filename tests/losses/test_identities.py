@@ -1,6 +1,7 @@
 """Worked values and identities of each loss: which one it becomes when a setting is taken to its limit."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -71,6 +72,46 @@ def at(*ratios):
     return pairs(*([float(r)] for r in ratios), [1.0], [1.0])
 
 
+# dpo
+
+
+def test_dpo_of_a_vanishing_beta_is_log_2_with_a_gradient_proportional_to_it():
+    close(dpo_loss(POLICY, REFERENCE, beta=0.0), torch.full((4,), math.log(2), dtype=torch.float64))
+    small, smaller = (slopes(dpo_loss, beta=beta) for beta in (1e-6, 1e-7))
+    for a, b in zip(small, smaller, strict=True):
+        torch.testing.assert_close(a, 10 * b, rtol=1e-4, atol=0)
+    torch.testing.assert_close(small[0], torch.full((4,), -0.5e-6).double(), rtol=1e-4, atol=0)
+
+
+def test_label_smoothing_adds_a_multiple_of_the_margin():
+    plain = dpo_loss(POLICY, REFERENCE, beta=0.3)
+    close(dpo_loss(POLICY, REFERENCE, beta=0.3, label_smoothing=0.0), plain)
+    smoothed = dpo_loss(POLICY, REFERENCE, beta=0.3, label_smoothing=0.2)
+    close(smoothed, plain.losses + 0.2 * 0.3 * MARGIN)
+    robust = robust_loss(POLICY, REFERENCE, beta=0.3, label_smoothing=0.2)  # the opposite sign
+    close(robust, plain.losses - 0.2 / (1 - 2 * 0.2) * 0.3 * MARGIN)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        partial(dpo_loss, label_smoothing=0.1),
+        partial(robust_loss, label_smoothing=0.1),
+        partial(ipo_loss, reduction="sum"),
+        hinge_loss,
+        partial(exo_loss, label_smoothing=0.01),
+        partial(discopop_loss, tau=0.5),
+        partial(tdpo1_loss, forward_kl=torch.ones(2, 4).double()),
+        partial(aot_loss, paired=True),
+    ],
+)
+def test_a_loss_of_the_margin_pushes_both_sides_equally(loss):
+    """dL/dL_w = beta f'(a) = -dL/dL_l."""
+    chosen, rejected = slopes(loss, beta=0.1)
+    torch.testing.assert_close(chosen, -rejected)
+    assert (chosen != 0).any()
+
+
 # robust
 
 
@@ -135,6 +176,11 @@ def test_sigmoid_norm_against_a_uniform_reference_is_simpo_without_margin():
         sigmoid_norm_loss(POLICY, uniform, beta=2.0),
         simpo_loss(POLICY, uniform, beta=2.0, gamma_beta_ratio=0.0),
     )
+
+
+def test_hinge_has_its_kink_at_one_over_beta():
+    for margin, slope in ((9.99, -0.1), (10.01, 0.0)):
+        assert slopes(hinge_loss, at(margin, 0.0), ZERO, beta=0.1)[0].item() == pytest.approx(slope)
 
 
 # r_dpo, rpo, dpop
@@ -203,6 +249,13 @@ def test_cpo_is_dpo_without_reference_plus_likelihood():
     close(cpo_loss(POLICY, REFERENCE, beta=0.1, alpha=0.7), expected)
 
 
+def test_simpo_with_smoothed_labels_is_lowest_at_the_flip_rate():
+    best = math.log(0.9 / 0.1)
+    policy = pairs([best - 0.1, best, best + 0.1], [0.0] * 3, [1.0] * 3, [1.0] * 3)
+    losses = simpo_loss(policy, ZERO, beta=1.0, gamma_beta_ratio=0.0, label_smoothing=0.1).losses
+    assert losses.argmin() == 1
+
+
 def test_orpo_log_odds_ratio_of_known_probabilities():
     odds = log_odds(torch.tensor([0.6, 0.3]).double().log())
     assert (odds[0] - odds[1]).item() == pytest.approx(1.252763, abs=1e-6)
@@ -249,6 +302,14 @@ def test_exo_is_zero_where_the_policy_agrees_with_the_smoothed_label():
     assert exo_loss(ZERO, ZERO, beta=0.1, label_smoothing=1e-3).losses.item() == pytest.approx(
         2.7612, abs=1e-4
     )
+
+
+def test_exo_gives_no_signal_to_pairs_ranked_very_wrong_or_very_right():
+    middle, wrong, right = (
+        slopes(exo_loss, at(margin, 0.0), ZERO, beta=0.1, label_smoothing=1e-3)[0].abs().item()
+        for margin in (0.0, -400.0, 400.0)
+    )
+    assert max(wrong, right) < 1e-10 < middle
 
 
 def test_nca_holds_the_chosen_reward_at_two_thirds():
@@ -376,6 +437,34 @@ def test_kto_worked_example():
     assert result.losses.item() == pytest.approx(((1 - sigmoid_one) + 2 * (1 - sigmoid_half)) / 2)
 
 
+def test_kto_gradient_vanishes_for_very_good_and_very_bad_examples():
+    """d/dr of w (1 - s(beta (r - z0))) is -w beta s (1 - s); half of it, for a pair is two examples."""
+    settings = {"beta": 0.2, "desirable_weight": 1.5, "undesirable_weight": 3.0, "kl": torch.tensor(0.7)}
+    chosen, rejected = slopes(kto_loss, **settings)
+    s, t = torch.sigmoid(0.2 * (CHOSEN - 0.7)), torch.sigmoid(0.2 * (0.7 - REJECTED))
+    torch.testing.assert_close(chosen, -1.5 * 0.2 * s * (1 - s) / 2)
+    torch.testing.assert_close(rejected, 3.0 * 0.2 * t * (1 - t) / 2)
+    far = slopes(kto_loss, at(400.0, 400.0), ZERO, **settings)
+    assert max(g.abs().item() for g in far) < 1e-20
+
+
+def test_kto_weights_scale_its_two_halves():
+    kl = torch.tensor(0.4)
+    one, *scaled = (
+        kto_loss(POLICY, REFERENCE, beta=0.2, desirable_weight=d, undesirable_weight=u, kl=kl).losses
+        for d, u in ((1.0, 1.0), (3.0, 0.0), (0.0, 3.0))
+    )
+    torch.testing.assert_close(sum(scaled), 3 * one)
+
+
+def test_a_side_without_weight_is_a_constant_in_kto():
+    """Log-probs of a label's missing partner are weighted 0, in policy and reference: log-ratio 0."""
+    policy, reference = pairs([-4.0], [0.0]), pairs([-5.0], [0.0])
+    result = kto_loss(policy, reference, beta=0.2, kl=torch.tensor(0.5))
+    alone = 1 / (1 + math.exp(0.2 * (1.0 - 0.5))) / 2
+    assert result.losses.item() == pytest.approx(alone + 1 / (1 + math.exp(0.2 * 0.5)) / 2)
+
+
 def test_kto_reference_point_is_never_negative_and_has_no_gradient():
     close(
         kto_loss(POLICY, REFERENCE, beta=0.1, kl=torch.tensor(-5.0)),
@@ -403,6 +492,15 @@ def test_beta_dpo_raises_beta_for_clear_batches():
     result = beta_dpo_loss(policy, reference, beta=0.1, alpha=0.5, drop=0.0, state=state)
     close(result, dpo_loss(policy, reference, beta=0.19))
     assert result.state.tolist() == pytest.approx([0.2, 0.9 * 1 + 0.1 * 1])
+
+
+def test_beta_dpo_passes_no_gradient_through_its_beta():
+    """beta = 0.1 * (1 + 0.5 * (2 - 0.2)) = 0.19 for the whole batch, as a constant."""
+    state = torch.tensor([0.0, 1.0]).double()
+    policy, reference = pairs([1.0, 3.0], [0.0, 0.0]), pairs([0.0, 0.0], [0.0, 0.0])
+    mine = slopes(beta_dpo_loss, policy, reference, beta=0.1, alpha=0.5, drop=0.0, state=state)
+    for got, want in zip(mine, slopes(dpo_loss, policy, reference, beta=0.19), strict=True):
+        torch.testing.assert_close(got, want)
 
 
 def test_beta_dpo_rewards_use_the_adapted_beta():
@@ -451,6 +549,15 @@ def test_alpha_dpo_asks_more_of_pairs_that_are_already_apart():
     torch.testing.assert_close(result.losses, expected, rtol=1e-5, atol=1e-6)
 
 
+def test_alpha_dpo_passes_no_gradient_through_its_margin():
+    """Standardised gaps -1 and 1 (above): SimPO's slope at margins -1.3 and 2.3."""
+    policy, nothing = pairs([-1.0, 3.0], [0.0, 0.0], [1.0, 1.0], [1.0, 1.0]), pairs([0.0, 0.0], [0.0, 0.0])
+    chosen, rejected = slopes(alpha_dpo_loss, policy, nothing, beta=1.0, gamma_beta_ratio=0.5, alpha=0.2)
+    expected = -torch.sigmoid(-torch.tensor([-1.3, 2.3]).double())
+    torch.testing.assert_close(chosen, expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(rejected, -expected, rtol=1e-5, atol=1e-6)
+
+
 # combinations
 
 
@@ -483,6 +590,20 @@ def test_wpo_multiplies_by_a_weight_of_at_most_one_without_gradient():
     assert not result.losses.requires_grad
     unclamped = wpo_loss(POLICY, REFERENCE, loss=dpo, log_weight=log_weight, clamp=False)
     close(unclamped, expected * log_weight.detach().exp())
+
+
+def test_wpo_passes_the_inner_loss_its_memory():
+    log_weight = torch.zeros(4).double()
+    bco = partial(bco_loss, beta=0.1)
+    first = wpo_loss(POLICY, REFERENCE, loss=bco, log_weight=log_weight)
+    second = wpo_loss(POLICY, REFERENCE, loss=bco, log_weight=log_weight, state=first.state)
+    close(second, bco(POLICY, REFERENCE, state=bco(POLICY, REFERENCE).state))
+    assert second.state[1] == 16
+
+
+def test_wpo_refuses_values_that_belong_to_ranks():
+    with pytest.raises(ValueError, match="ranks"):
+        wpo_loss(POLICY, REFERENCE, loss=partial(aot_loss, beta=0.1), log_weight=torch.zeros(4))
 
 
 def test_wpo_says_what_it_lacks():

@@ -215,7 +215,9 @@ def test_finite_far_out(name, sign):
 
 
 @pytest.mark.parametrize(
-    "name", ["dpo", "cdpo", "robust", "ipo", "ipo_sum", "hinge", "sigmoid_norm", "exo", "discopop", "tdpo2"]
+    "name",
+    ["dpo", "cdpo", "robust", "ipo", "ipo_sum", "hinge", "sigmoid_norm", "exo", "discopop", "tdpo1", "tdpo2"]
+    + ["tis_dpo", "wpo"],
 )
 def test_swapping_the_sides_negates_the_margin(name):
     """A loss of the margin alone cannot tell swapped sides from exchanged policy and reference."""
@@ -268,6 +270,17 @@ def test_coupling_is_seen_through_wrappers():
     assert not needs_whole_batch(partial(dpo_loss, beta=0.1))
     assert needs_whole_batch(load("mpo"))
     assert not needs_whole_batch(load("cpo_simpo"))
+
+
+def test_files_that_mix_are_the_sums_they_name():
+    policy, reference = logps(0), logps(1)
+    simpo, cpo_simpo = (load(name)(policy, reference).losses for name in ("simpo", "cpo_simpo"))
+    torch.testing.assert_close(cpo_simpo, simpo + nll(policy))
+    rpo_token = load("rpo_token")(policy, reference).losses
+    torch.testing.assert_close(rpo_token, load("dpo")(policy, reference).losses + mean_nll(policy))
+    torch.testing.assert_close(
+        load("rpo")(policy, reference).losses, load("dpo")(policy, reference).losses + nll(policy)
+    )
 
 
 @pytest.mark.parametrize("name", ["ipo", "sigmoid_norm", "r_dpo", "simpo", "orpo", "sft"])

@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from losses.dpo import dpo_loss
 from losses.focal import focal_weights, target_weights
 from losses.ld_dpo import ld_weights, pair_ld_weights
+from losses.types import PairLogps
 
 
 def test_only_the_tail_of_the_longer_side_is_discounted():
@@ -50,3 +52,19 @@ def test_target_weights_keep_the_lines_that_differ():
 
 def test_target_weights_of_identical_programs_are_empty():
     assert target_weights(["a\n", "b"], ["a", "\nb"])[1].sum() == 0
+
+
+def test_target_weights_of_identical_programs_leave_the_chosen_log_ratio():
+    """The rejected sums are empty under policy and reference, so the margin is r_chosen."""
+    chosen, rejected = target_weights(["a\n", "b"], ["a", "\nb"])
+    policy, reference = torch.tensor([[-1.0, -2.0], [-1.5, -1.5]]), torch.tensor([[-2.0, -3.0], [-2.5, -0.5]])
+    sums = [PairLogps((p[0] @ chosen)[None], (p[1] @ rejected)[None]) for p in (policy, reference)]
+    expected = torch.nn.functional.softplus(torch.tensor([-0.1 * 2.0]))
+    torch.testing.assert_close(dpo_loss(*sums, beta=0.1).losses, expected)
+
+
+def test_the_common_prefix_cancels_and_the_middle_counts_twice():
+    """Focused-DPO: the prefix has the same log-ratios on both sides, here 0.3 and -0.7."""
+    chosen, rejected = focal_weights([1, 2, 3], [1, 2, 4], 2.0)
+    margin = torch.tensor([0.3, -0.7, 0.5]) @ chosen - torch.tensor([0.3, -0.7, 0.2]) @ rejected
+    assert margin.item() == pytest.approx(2 * (0.5 - 0.2))

@@ -9,6 +9,8 @@ for trainer and model that hands it chosen log-probs. Documented exceptions, whe
 - alpha divergence: TRL's coefficient is 1 - alpha, and clamps the exponent at 80 like ours.
 - WPO is not clamped at 1: compare with clamp=False.
 - ORPO returns +log sigmoid and subtracts it later; its own likelihood covers the prompt too.
+- TPO's likelihood is of a third, gold answer, which a pair does not have: here that is the chosen one.
+- TPO's and CPO's hinge and IPO have no reference: ours against a reference of zeros.
 """
 
 import contextlib
@@ -94,7 +96,11 @@ INPUTS = {
 }
 
 
-def trainer_step(trainer_class, settings, inputs):
+def no_context(*_):
+    return contextlib.nullcontext()
+
+
+def trainer_step(trainer_class, settings, inputs, model=None):
     """The loss of one step of a trainer that has these attributes."""
     module = sys.modules[trainer_class.__module__]
     trainer = SimpleNamespace(
@@ -113,9 +119,9 @@ def trainer_step(trainer_class, settings, inputs):
     )
     vars(trainer).update(settings)
     with pytest.MonkeyPatch.context() as patch:  # the stand-in has no checkpointing or adapters to look into
-        patch.setattr(module, "disable_gradient_checkpointing", lambda *_: contextlib.nullcontext())
-        patch.setattr(module, "is_peft_model", lambda _: False)
-        return trainer_class._compute_loss(trainer, stand_in_model(POLICY), inputs, False)
+        patch.setattr(module, "disable_gradient_checkpointing", no_context, raising=False)
+        patch.setattr(module, "is_peft_model", lambda _: False, raising=False)
+        return trainer_class._compute_loss(trainer, model or stand_in_model(POLICY), inputs, False)
 
 
 def trl_loss(loss_type, **settings):
@@ -249,6 +255,48 @@ def test_cpo_trainer():
     theirs = CPOTrainer.cpo_loss(trainer, policy.chosen, policy.rejected)[0]
     ours = cpo_loss(policy, sums(REFERENCE), beta=2.0, alpha=0.0, label_smoothing=0.1)
     torch.testing.assert_close(ours.losses, theirs)
+
+
+ZEROS = PairLogps(torch.zeros(B), torch.zeros(B))
+
+
+def test_cpo_trainer_hinge_and_ipo():
+    from trl.experimental.cpo import CPOTrainer
+
+    policy = sums(POLICY)
+    theirs = CPOTrainer.cpo_loss(stand_in(loss_type="hinge"), policy.chosen, policy.rejected)[0]
+    torch.testing.assert_close(hinge_loss(policy, ZEROS, beta=2.0).losses, theirs)
+    theirs = CPOTrainer.cpo_loss(stand_in(loss_type="ipo"), *averages())[0]
+    torch.testing.assert_close(ipo_loss(policy, ZEROS, beta=2.0).losses, theirs)
+
+
+@pytest.mark.parametrize(
+    ("loss_type", "ours"),
+    [
+        ("sigmoid", lambda p: cpo_loss(p, ZEROS, beta=0.3, alpha=0.0, label_smoothing=0.1)),
+        ("hinge", lambda p: hinge_loss(p, ZEROS, beta=0.3)),
+        ("ipo", lambda p: ipo_loss(p, ZEROS, beta=0.3)),
+        ("tpo-l", lambda p: simpo_loss(p, ZEROS, beta=0.3, gamma_beta_ratio=0.5, label_smoothing=0.1)),
+    ],
+)
+def test_tpo_trainer_where_the_gold_answer_is_the_chosen_one(loss_type, ours):
+    """A vocabulary of two tokens, of which the target has the log-probs above."""
+    from trl.experimental.tpo import TPOTrainer
+
+    logps = torch.cat([POLICY, POLICY[:B]]).clamp(max=-1e-6)
+    logits = torch.stack([logps, torch.log(-torch.expm1(logps))], dim=-1)
+    logits = torch.cat([logits, logits[:, -1:]], dim=1)  # of the last position, which predicts nothing
+    settings = {
+        "loss_type": loss_type,
+        "label_smoothing": 0.1 * (loss_type in ("sigmoid", "tpo-l")),
+        "tpo_alpha": 0.7,
+        "tpo_l_gamma": 0.15,
+    }
+    inputs = {name: torch.cat([value, value[:B]]) for name, value in INPUTS.items()}
+    outputs = SimpleNamespace(logits=logits)
+    theirs = trainer_step(TPOTrainer, settings, inputs, lambda **_: outputs)
+    likelihood = mean(sft_token_loss(sums(POLICY), ZEROS))
+    torch.testing.assert_close(mean(ours(sums(POLICY))) + 0.7 * likelihood, theirs)
 
 
 def test_cpo_trainer_simpo():
