@@ -12,10 +12,12 @@ sampling corrects for tokens that do not. Two models that differ in what they pr
 
 `plus` and `minus` are checkpoints. TIS-DPO(D): DPO on the pairs, and on the swapped pairs (variant=tis_dpo).
 (S): fine-tuned on the chosen, and on the rejected completions (tis_sft). (P): the same checkpoint behind two
-prefixes (tis_prompt). The bounds are the paper's -0.5 and 1.5. `transform=rank` is the released code's
-rank_based variant: ranks within a completion, mapped to [0.7, 1.3]. There the end token counts 0, here 1
-(`end_weight`), or the policy would not learn to stop; there rho is rounded to two decimals, here it is not.
-The divergence term of the paper is off, as in the released code (losses/tdpo.py has it).
+prefixes (tis_prompt). The bounds -0.5 and 1.5 are the paper's as recalled, not read again.
+
+`transform=rank` is the released code's rank_based variant: ranks within a completion, mapped to [0.7, 1.3].
+There the end token counts 0, here 1 (`end_weight`), or the policy would not learn to stop; there rho is
+rounded to two decimals, here it is not. The divergence term of the paper is off, as in the released code;
++exp=tis_divergence has it.
 """
 
 from collections.abc import Sequence
