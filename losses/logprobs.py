@@ -24,9 +24,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from losses.row_logps import row_logps
+
 KEPT_TILES_BUDGET = 128 * 2**20  # bytes that may stay alive between forward and backward
 TILE = (1024, 1024)  # rows (tokens) x columns (vocabulary): 4 MiB in float32 stays in a CPU's cache
-CUDA_TILE = (4096, 4096)  # enough work per kernel launch
 LOG2_E = 1.4426950408889634  # exponentials are taken base 2: torch.exp is slow on CPU where it underflows
 
 
@@ -37,13 +38,13 @@ def token_logps(
     *,
     softcap: float = 0.0,
     budget_bytes: int = KEPT_TILES_BUDGET,
-    tile: tuple[int, int] | None = None,
+    tile: tuple[int, int] = TILE,
 ) -> Tensor:
     """Log-probability of target [N] under softmax(hidden [N, D] @ weight.T), weight [V, D] -> [N] float32.
 
     softcap: logits z become softcap * tanh(z / softcap); 0 leaves them.
-    tile: rows and columns of logits held at once; None: a good size for the device.
-    budget_bytes: when all tiles fit they are kept for the backward pass, which saves one product in four.
+    tile: rows and columns of logits held at once. budget_bytes: when all tiles fit they are kept for the
+        backward pass, which saves one product in four. CUDA has a path and sizes of its own (row_logps.py).
     Raises ValueError for shapes that do not match and, on CPU, for a target outside the vocabulary (on CUDA
     the indexing kernel stops the program instead: looking here would make the host wait).
     """
@@ -61,8 +62,9 @@ def token_logps(
             raise ValueError(f"target ids span {low}..{high}, outside the vocabulary 0..{len(weight) - 1}")
     device = hidden.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
-    tile = tile or (CUDA_TILE if device == "cuda" else TILE)
     with torch.autocast(device, enabled=False):
+        if device == "cuda":
+            return row_logps(hidden, weight, target, dtype, softcap=softcap)
         return _TokenLogps.apply(
             hidden, weight, target, softcap, budget_bytes, tile, dtype, torch.is_grad_enabled()
         )
