@@ -26,6 +26,7 @@ from data.protocols import Protocol, asked, choose_protocol
 from data.tokenizer import StreamDecoder, Tokenizer, check_vocabulary, load_tokenizer, read_json
 from data.types import Completion
 from model.checkpoint import load_model, weights_digest
+from model.cuda_graphs import graphs_for
 from model.generate import DecodeConfig, Generation, LogitsHook, Request, StopStrings, generate
 from model.training import Compute
 from model.transformer import Transformer
@@ -98,6 +99,7 @@ def write_completions(
                 decode=tokenizer.completion_text,
                 usable_ids=tokenizer.usable_ids,
                 logits_hook=hook,
+                graphs=graphs_for(model.lm_head.weight.device, hook),
             ):
                 file.write(
                     Completion(

@@ -18,13 +18,13 @@ LEARNING_RATE, BETAS, EPS, DECAY = 5e-5, (0.9, 0.999), 1e-8, 0.0
 BETA, CLIP = 0.1, 1.0
 
 
-def arguments(description: str) -> argparse.ArgumentParser:
-    """The options that every such program has."""
+def arguments(description: str, *, files: bool = True) -> argparse.ArgumentParser:
+    """The options that every such program has. `files`: model and pairs must be given."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", type=Path, required=True, help="folder of a published-layout checkpoint")
-    parser.add_argument("--pairs", type=Path, required=True, help="JSON lines with ids")
+    parser.add_argument("--model", type=Path, required=files, help="folder of a published-layout checkpoint")
+    parser.add_argument("--pairs", type=Path, required=files, help="JSON lines with ids")
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--batch", type=int, default=4, help="pairs a step")
     parser.add_argument(

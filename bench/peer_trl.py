@@ -21,7 +21,13 @@ os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TQDM
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import datasets
 from tokenizers import Tokenizer, models
-from transformers import PreTrainedTokenizerFast, TrainerCallback, TrainingArguments
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    PreTrainedTokenizerFast,
+    TrainerCallback,
+    TrainingArguments,
+)
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from trl import DPOConfig, DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
@@ -40,6 +46,7 @@ from bench.measure import (
     places,
     read_ids,
 )
+from bench.shapes import CONFIGS, random_pairs
 
 
 class Trainer(DPOTrainer):
@@ -86,8 +93,8 @@ def config(args: Namespace, folder: str) -> DPOConfig:
         max_grad_norm=CLIP,
         lr_scheduler_type="constant",
         max_steps=args.steps,
-        per_device_train_batch_size=args.batch,
-        gradient_accumulation_steps=1,
+        per_device_train_batch_size=args.micro or args.batch,
+        gradient_accumulation_steps=args.batch // (args.micro or args.batch),
         gradient_checkpointing=args.checkpoint_activations,
         max_length=None,
         precompute_ref_log_probs=args.precompute,
@@ -99,13 +106,28 @@ def config(args: Namespace, folder: str) -> DPOConfig:
         report_to="none",
         save_strategy="no",
         disable_tqdm=True,
-        model_init_kwargs={"dtype": "bfloat16" if args.dtype == "bf16" else "float32"},
+        model_init_kwargs=None
+        if args.config
+        else {"dtype": "bfloat16" if args.dtype == "bf16" else "float32"},
     )
+
+
+def random_model(args: Namespace) -> torch.nn.Module:
+    """The shape of bench/shapes.py with random weights, made on the device."""
+    settings = dict(CONFIGS[args.config])
+    shape = AutoConfig.for_model(settings.pop("model_type"), **settings)
+    with torch.device(args.device):
+        return AutoModelForCausalLM.from_config(
+            shape, dtype=torch.bfloat16 if args.dtype == "bf16" else torch.float32
+        )
 
 
 def measure(args: Namespace) -> Run:
     run = Run("trl precomputed" if args.precompute else "trl", base_mb=memory_mb())
-    pairs = read_ids(args.pairs, args.steps * args.batch)
+    if args.config:
+        pairs = random_pairs(CONFIGS[args.config], args.batch, *args.lengths)
+    else:
+        pairs = read_ids(args.pairs, args.steps * args.batch)
     # one row per place, so that the end of the file does not cut a batch
     order = [i for step in range(args.steps) for i in places(step, args.batch, len(pairs))]
     columns = ("prompt_ids", "chosen_ids", "rejected_ids")
@@ -120,7 +142,7 @@ def measure(args: Namespace) -> Run:
     with tempfile.TemporaryDirectory() as folder:
         datasets.config.HF_DATASETS_CACHE = Path(folder)
         trainer = Trainer(
-            model=str(args.model),
+            model=random_model(args) if args.config else str(args.model),
             args=config(args, folder),
             train_dataset=rows,
             processing_class=tokenizer,
@@ -137,11 +159,17 @@ def measure(args: Namespace) -> Run:
 
 
 def main() -> None:
-    parser = arguments(__doc__)
+    parser = arguments(__doc__, files=False)
     parser.add_argument("--precompute", action="store_true", help="reference log-probs before training")
     parser.add_argument("--checkpoint-activations", action="store_true")
+    parser.add_argument("--config", choices=CONFIGS, help="random weights of this shape, not --model")
+    parser.add_argument("--lengths", type=int, nargs=2, help="with --config: tokens of prompts, completions")
+    parser.add_argument("--micro", type=int, help="pairs at a time, of --batch")
     logging.disable(logging.WARNING)
-    measure(parser.parse_args()).report()
+    args = parser.parse_args()
+    if not (args.model and args.pairs) and not (args.config and args.lengths):
+        parser.error("--model and --pairs, or --config and --lengths")
+    measure(args).report()
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ Letters: B pairs · T tokens of the batch · H query heads · K key/value heads 
 """
 
 import inspect
+import math
 
 import torch
 import torch.nn.functional as F
@@ -20,12 +21,12 @@ from torch import Tensor
 
 from model.fused import half_attention
 
-try:  # one kernel for sequences of any lengths; older PyTorch lacks it, or its window and grouped heads
+try:  # one kernel for sequences of any lengths; what it may be told differs between versions of PyTorch
     from torch.nn.attention.varlen import varlen_attn
 
-    VARLEN = {"window_size", "enable_gqa"} <= set(inspect.signature(varlen_attn).parameters)
+    VARLEN_OPTIONS = frozenset(inspect.signature(varlen_attn).parameters)
 except ImportError:
-    VARLEN = False
+    VARLEN_OPTIONS = frozenset()
 
 
 HALF = (torch.bfloat16, torch.float16)
@@ -104,25 +105,30 @@ def pair_attention(
     pairs = spans if isinstance(spans, Pairs) else Pairs(spans, len(q))
     if pairs.shared:
         k, v = (t.index_select(0, pairs.keys(t.device)) for t in (k, v))
-    if VARLEN and q.is_cuda and q.dtype in HALF and not softcap and q.shape[-1] <= 256:
+    if q.is_cuda and one_call_serves(q, scale, window, softcap):
         return one_call(q, k, v, pairs, scale, window)
     pieces = zip(q.split(pairs.query_sizes), k.split(pairs.key_sizes), v.split(pairs.key_sizes), strict=True)
     return torch.cat([_sequence(*qkv, pairs, scale, window, softcap) for qkv in pieces])
 
 
+def one_call_serves(q: Tensor, scale: float, window: int, softcap: float) -> bool:
+    """Whether the variable-length kernel of this PyTorch computes such an attention."""
+    told = {"window_size": window, "scale": not math.isclose(scale, q.shape[-1] ** -0.5)}
+    asked = {option for option, needed in told.items() if needed}
+    causal = "is_causal" in VARLEN_OPTIONS or "window_size" in VARLEN_OPTIONS
+    return causal and asked <= VARLEN_OPTIONS and q.dtype in HALF and not softcap and q.shape[-1] <= 256
+
+
 def one_call(q: Tensor, k: Tensor, v: Tensor, pairs: Pairs, scale: float, window: int) -> Tensor:
     """All sequences at once; the kernel takes the queries of each for the last of its tokens."""
-    return varlen_attn(
-        q,
-        k,
-        v,
-        *pairs.boundaries(q.device),
-        max(pairs.query_sizes),
-        max(pairs.key_sizes),
-        scale=scale,
-        window_size=(window - 1, 0) if window else (-1, 0),
-        enable_gqa=True,
-    )
+    options = {"scale": scale, "window_size": (window - 1, 0) if window else (-1, 0), "enable_gqa": True}
+    options = {name: value for name, value in options.items() if name in VARLEN_OPTIONS}
+    if "window_size" not in VARLEN_OPTIONS:  # PyTorch 2.10
+        options["is_causal"] = True
+    if "enable_gqa" not in VARLEN_OPTIONS and k.shape[1] != q.shape[1]:
+        k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], dim=1) for t in (k, v))
+    sizes = max(pairs.query_sizes), max(pairs.key_sizes)
+    return varlen_attn(q, k, v, *pairs.boundaries(q.device), *sizes, **options)
 
 
 def _sequence(

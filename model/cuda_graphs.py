@@ -44,3 +44,8 @@ class StepGraphs:
         self.seen.clear()
         self.replays.clear()
         self.pool = None
+
+
+def graphs_for(device: torch.device, hook: object) -> StepGraphs | None:
+    """Recorded steps where they can be had: on CUDA, and without a hook, which runs on the host."""
+    return StepGraphs() if device.type == "cuda" and hook is None else None

@@ -15,6 +15,7 @@ Letters: T tokens · H heads · E head width · W rotated width (E unless rotati
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -70,11 +71,17 @@ def frequencies(rope: Rope, device: torch.device | str, lengths: Tensor | None =
         return keep * plain + (1 - keep) * plain / rope.factor
     if rope.kind == "longrope":
         short, long = (
-            1.0 / (torch.tensor(f, device=device) * rope.base**exponents)
+            1.0 / (_factors(f, torch.device(device)) * rope.base**exponents)
             for f in (rope.short_factors, rope.long_factors)
         )
         return torch.where(lengths[:, None] > rope.context, long, short)
     return plain
+
+
+@cache
+def _factors(factors: tuple[float, ...], device: torch.device) -> Tensor:
+    """On the device once: a copy from the host at every forward would make it wait."""
+    return torch.tensor(factors, device=device)
 
 
 def _yarn_ramp(rope: Rope, device: torch.device | str) -> Tensor:
