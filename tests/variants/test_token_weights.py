@@ -17,7 +17,7 @@ from data.tokenizer import load_tokenizer
 from data.types import PreferencePair
 from losses.dpo import dpo_loss
 from losses.types import PairLogps
-from variants import contrast_sets, token_weights
+from variants import contrast_sets, token_weights, train_measured
 from variants.contrast_sets import side_demonstrations, swapped
 from variants.token_weights import (
     TokenWeightSettings,
@@ -113,10 +113,10 @@ def test_a_prefix_moves_the_prompt_alone(tiny_policy):
 def run(run_program, tiny_policy, tiny_pairs):
     """run(program, *overrides) on the tiny policy and its pairs."""
 
-    def start(main, *overrides: str) -> int:
+    def start(main, *overrides: str, experiment: str = "tis_dpo") -> int:
         small = ("device=cpu", "optim.lr=1e-3", "optim.batch=8", "optim.max_steps=2", "optim.epochs=1")
         paths = (f"model.path={tiny_policy}", f"data.pairs={tiny_pairs}")
-        return run_program(main, "+exp=tis_dpo", *small, *paths, *overrides)
+        return run_program(main, f"+exp={experiment}", *small, *paths, *overrides)
 
     return start
 
@@ -159,6 +159,14 @@ def test_prefixes_estimate_without_training(run):
     assert run(token_weights.main, "variant=tis_prompt", "variant.transform=rank") == 0
     meta = json.loads(Path("out/tis_dpo/token_weights.safetensors.meta.json").read_text())
     assert meta["settings"]["transform"] == "rank"
+
+
+def test_the_divergence_joins_the_weights(run):
+    assert run(token_weights.main, "variant=tis_prompt") == 0
+    assert run(train_measured.main, experiment="tis_divergence") == 0
+    rows = [json.loads(row) for row in Path("out/tis_divergence/dpo.metrics.jsonl").read_text().splitlines()]
+    assert rows[0]["loss"] == pytest.approx(math.log(2), abs=1e-5)
+    assert rows[1]["measured/reverse_kl"] > rows[0]["measured/reverse_kl"]
 
 
 @pytest.mark.parametrize(

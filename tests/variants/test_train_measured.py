@@ -258,6 +258,17 @@ def test_adapters_need_no_second_model(train, monkeypatch):
     assert len(loaded) == 1
 
 
+@pytest.mark.parametrize("dtype", ["bf16", "amp"])
+def test_divergences_of_bfloat16_logits_are_0_at_the_reference(train, dtype):
+    assert train("loss=tdpo2", f"model.dtype={dtype}", "optim.lr=1e-4", "optim.max_steps=2") == 0
+    first, second = metrics()
+    assert first["loss"] == pytest.approx(math.log(2), abs=0.05)
+    assert first["measured/forward_kl"] == pytest.approx(0, abs=1e-3)
+    assert second["measured/forward_kl"] >= 0
+    assert train("loss=wpo", f"model.dtype={dtype}", "run.name=w", "optim.max_steps=1") == 0
+    assert 0 < metrics("w")[0]["loss"] < math.log(2)
+
+
 def test_another_reference_is_the_one_compared_with(train, tiny_policy):
     assert train("run.name=first", "optim.lr=1e-2", main=train_dpo.main) == 0
     assert train("loss=tdpo2", f"run.init={Path('out/first/dpo')}", f"run.reference={tiny_policy}") == 0
