@@ -89,7 +89,7 @@ def our_steps(args: argparse.Namespace, name: str, variant: str, peak: float) ->
     start = time.perf_counter()
     reference = score_reference(model, compute, pairs, args.microbatch)
     scored = time.perf_counter() - start
-    groups = microbatches([token_count(pair) for pair in pairs], args.microbatch)
+    groups = list(microbatches([token_count(pair) for pair in pairs], args.microbatch))
     loss, metrics = partial(dpo_loss, beta=BETA), Metrics()
 
     def step() -> None:
