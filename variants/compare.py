@@ -164,17 +164,23 @@ def compare_rates(rates: dict[str, np.ndarray], baseline: str) -> dict[str, dict
 
 
 def drifts(cfg: Config, runs: dict[str, dict[str, Run]]) -> dict[str, tuple[float, float]]:
-    """Method -> mean change of log-prob (chosen, rejected) on each seed's held-out pairs, nats."""
+    """Method -> mean change of log-prob (chosen, rejected) on each seed's held-out pairs, nats.
+
+    Each run's is kept beside its checkpoint (drift.json), which may be deleted afterwards.
+    """
     base = checkpoint_folder(cfg, cfg.run.init)
     pairs = training_pairs(cfg, load_tokenizer(base))
     drift: dict[str, tuple[float, float]] = {}
     for method, seeds in runs.items():
         changes = []
         for seed, run in seeds.items():
-            _, held_out = split_by_problem(pairs, cfg.data.validation_share, int(seed))
-            subset = [pairs[i] for i in held_out]
-            after, before = (sums(cached_logps(cfg, folder, subset)) for folder in (run.checkpoint, base))
-            changes.append((after - before).mean(1))
+            kept = run.checkpoint.with_name("drift.json")
+            if not kept.exists():
+                _, held_out = split_by_problem(pairs, cfg.data.validation_share, int(seed))
+                subset = [pairs[i] for i in held_out]
+                after, before = (sums(cached_logps(cfg, folder, subset)) for folder in (run.checkpoint, base))
+                write_json(kept, (after - before).mean(1).tolist())
+            changes.append(json.loads(kept.read_text()))
         drift[method] = tuple(np.mean(changes, axis=0).tolist())
     return drift
 
