@@ -34,6 +34,7 @@ from model.training import (
     MetricsLog,
     Plan,
     check_finite,
+    compile_blocks,
     due,
     load_policy,
     load_state,
@@ -152,6 +153,8 @@ def main(cfg: Config) -> None:
         model = new_model(cfg, tokenizer).to(compute.device, compute.weights)
     check_vocabulary(tokenizer, model.config.vocab_size)
     model.checkpoint_activations = cfg.model.activation_checkpointing
+    if cfg.model.compile:
+        compile_blocks(model)
     optimizer = adamw(model, cfg.optim.lr, tuple(cfg.optim.betas), cfg.optim.eps, cfg.optim.weight_decay)
     if done:
         load_state(out, optimizer, compute.device)

@@ -39,7 +39,8 @@ class _RMSNorm(torch.autograd.Function):
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """x / sqrt(mean(x^2) + eps) * weight, last dimension (Zhang and Sennrich 2019, arXiv:1910.07467)."""
-    if x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and x.dtype == weight.dtype:
+    here = x.device.type == "cpu" and not torch.compiler.is_compiling()
+    if here and x.dtype in (torch.float32, torch.float64) and x.dtype == weight.dtype:
         return _RMSNorm.apply(x, weight, eps)
     return F.rms_norm(x, x.shape[-1:], weight, eps)  # computes in float32 for shorter types
 
@@ -66,6 +67,9 @@ class _SwiGLU(torch.autograd.Function):
 
 def swiglu(gate_up: Tensor) -> Tensor:
     """silu(gate) * up of [T, 2F] = [gate | up] -> [T, F] (Shazeer 2020, arXiv:2002.05202)."""
+    if torch.compiler.is_compiling():  # the compiler fuses the plain formula
+        gate, up = gate_up.chunk(2, dim=-1)
+        return F.silu(gate) * up
     return _SwiGLU.apply(gate_up)
 
 

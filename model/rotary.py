@@ -131,4 +131,10 @@ def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def rotate(x: Tensor, tables: Tables) -> Tensor:
     """Turn heads x [T, H, E] by the tables of `rotary_tables`; dimensions beyond their width pass."""
     wide = torch.promote_types(x.dtype, torch.float32)  # bfloat16 is turned in float32 and rounded once
+    if torch.compiler.is_compiling():  # the compiler fuses the plain formula
+        cos, sin = (table.to(wide) for table in tables)
+        half = cos.shape[-1]
+        first, second, rest = x.to(wide).tensor_split((half, 2 * half), dim=-1)
+        turned = (first * cos - second * sin, second * cos + first * sin, rest)
+        return torch.cat(turned, dim=-1).to(x.dtype)
     return _Rotate.apply(x, *(table.to(wide) for table in tables))

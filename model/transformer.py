@@ -79,7 +79,7 @@ class Attention(nn.Module):
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__()
         heads, kv_heads, width = config.heads, config.kv_heads, config.head_width
-        self.layer, self.head_width = layer, width
+        self.layer, self.head_width, self.attend = layer, width, pair_attention
         self.sizes = [heads * width, kv_heads * width, kv_heads * width]
         self.clip, self.qk_norm = config.qkv_clip, config.qk_norm
         self.kind = {
@@ -113,7 +113,7 @@ class Attention(nn.Module):
         else:
             if cache is not None:
                 cache.record(self.layer, k, v)
-            mixed = pair_attention(q, k, v, pairs, **self.kind)
+            mixed = self.attend(q, k, v, pairs, **self.kind)
         return self.out(mixed.flatten(1))
 
 

@@ -1,0 +1,58 @@
+"""model/training.py: compiled blocks compute what they computed before."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from torch import Tensor
+
+from model.rotary import Rope
+from model.training import compile_blocks
+from model.transformer import ModelConfig, Transformer
+
+
+def tiny() -> Transformer:
+    config = ModelConfig(
+        vocab_size=31, width=16, layers=2, heads=4, kv_heads=2, head_width=4, mlp_width=24, context=64,
+        tied=True, rope=Rope(4),
+    )  # fmt: skip
+    model = Transformer(config)
+    model.initialize(torch.Generator().manual_seed(0))
+    return model
+
+
+def batch(pairs: int) -> tuple[Tensor, Tensor, Tensor]:
+    """ids, positions and spans of that many pairs, of other lengths for every number of them."""
+    lengths = [(3 + pairs + b, 2 + pairs, 4 + b) for b in range(pairs)]
+    total = sum(map(sum, lengths))
+    ids = torch.randint(0, 31, (total,), generator=torch.Generator().manual_seed(pairs))
+    places = [[*range(p + c), *range(p, p + r)] for p, c, r in lengths]
+    starts = torch.tensor([0, *(sum(row) for row in lengths)]).cumsum(0)[:-1]
+    spans = torch.cat([starts[:, None], torch.tensor(lengths)], dim=1)
+    return ids, torch.tensor(sum(places, [])), spans
+
+
+def hidden_and_gradients(model: Transformer, pairs: int) -> list[Tensor]:
+    model.zero_grad()
+    hidden = model(*batch(pairs))
+    hidden.square().sum().backward()
+    return [hidden.detach(), *(p.grad for p in model.parameters())]
+
+
+@pytest.mark.slow
+def test_compiled_blocks_compute_the_same_and_are_compiled_once_for_all_lengths():
+    from torch._dynamo.utils import counters
+
+    plain = tiny()
+    compiled = deepcopy(plain)
+    compile_blocks(compiled, backend="aot_eager")
+    assert [name for name, _ in compiled.named_parameters()] == [name for name, _ in plain.named_parameters()]
+    counters.clear()
+    graphs = []
+    for pairs in (1, 2, 3, 5):
+        found, expected = (hidden_and_gradients(model, pairs) for model in (compiled, plain))
+        for a, b in zip(found, expected, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+        graphs.append(counters["stats"]["unique_graphs"])
+    assert graphs[0] > 0
+    assert len(set(graphs)) == 1
