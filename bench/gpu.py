@@ -38,7 +38,7 @@ from losses.dpo import dpo_loss
 from model.cuda_graphs import StepGraphs
 from model.generate import Request, generate
 from model.optim import adamw
-from model.training import Compute, Metrics
+from model.training import Compute, Metrics, compile_blocks
 from train_dpo import train_step
 
 SECTIONS = ("ceiling", "step", "trl", "sample")
@@ -83,8 +83,7 @@ def our_steps(args: argparse.Namespace, name: str, variant: str, peak: float) ->
     model = random_policy(config, compute)
     model.checkpoint_activations = options.get("checkpoint", False)
     if options.get("compile"):
-        for block in model.blocks:
-            block.compile(dynamic=True)
+        compile_blocks(model)
     optimizer = adamw(model, LEARNING_RATE, BETAS, EPS, DECAY)
     start = time.perf_counter()
     reference = score_reference(model, compute, pairs, args.microbatch)
@@ -225,6 +224,8 @@ def main() -> None:
         if "trl" in args.sections:
             for checkpoint in [False, True]:
                 key = f"trl {name} {'checkpoint' if checkpoint else 'plain'}"
+                if ("checkpoint" if checkpoint else "plain") not in args.variants:
+                    continue
                 results[key] = attempt(key, partial(trl_steps, args, name, checkpoint))
         if "sample" in args.sections:
             results[f"sample {name}"] = attempt(f"sample {name}", partial(samples, args, name))

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ from train_dpo import score, train_step
 
 pytestmark = pytest.mark.gpu
 CUDA = torch.device("cuda")
+ASSETS = Path(__file__).parents[1] / "assets"
 
 
 @pytest.mark.parametrize("window", [0, 3])
@@ -114,10 +116,13 @@ def test_recorded_steps_draw_the_samples_that_eager_ones_draw():
     assert same >= 0.9 * len(texts[0])  # float32 products of other shapes round differently
 
 
-def test_the_program_trains_on_the_gpu_and_resumes(run_program, tiny_policy, tiny_pairs, monkeypatch):
+def test_the_program_trains_on_the_gpu_and_resumes(run_program, tmp_path, monkeypatch):
+    pairs = tmp_path / "pairs.jsonl"
+    with (ASSETS / "toy_pairs.jsonl").open() as file:
+        pairs.write_text("".join(islice(file, 24)))
     settings = (
-        f"model.path={tiny_policy}", f"data.pairs={tiny_pairs}", "run.name=t", "device=cuda", "optim.lr=3e-3",
-        "optim.batch=4", "optim.epochs=2", "optim.warmup=0",
+        f"model.path={ASSETS / 'toy_base'}", f"data.pairs={pairs}", "run.name=t", "device=cuda",
+        "optim.lr=3e-4", "optim.batch=4", "optim.epochs=2", "optim.warmup=0",
     )  # fmt: skip
     with monkeypatch.context() as patch:
         patch.setattr(train_dpo, "Interrupt", interrupt_after(4))
