@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from losses.row_logps import BUDGET as ROWS_BUDGET
 from losses.row_logps import row_logps
 
 KEPT_TILES_BUDGET = 128 * 2**20  # bytes that may stay alive between forward and backward
@@ -37,14 +38,15 @@ def token_logps(
     target: Tensor,
     *,
     softcap: float = 0.0,
-    budget_bytes: int = KEPT_TILES_BUDGET,
+    budget_bytes: int | None = None,
     tile: tuple[int, int] = TILE,
 ) -> Tensor:
     """Log-probability of target [N] under softmax(hidden [N, D] @ weight.T), weight [V, D] -> [N] float32.
 
     softcap: logits z become softcap * tanh(z / softcap); 0 leaves them.
-    tile: rows and columns of logits held at once. budget_bytes: when all tiles fit they are kept for the
-        backward pass, which saves one product in four. CUDA has a path and sizes of its own (row_logps.py).
+    tile: rows and columns of logits held at once; CUDA has a path and sizes of its own (row_logps.py).
+    budget_bytes: when all tiles fit they are kept for the backward pass, which saves one product in four;
+        None: 128 MiB, on CUDA 1 GiB.
     Raises ValueError for shapes that do not match and, on CPU, for a target outside the vocabulary (on CUDA
     the indexing kernel stops the program instead: looking here would make the host wait).
     """
@@ -64,7 +66,9 @@ def token_logps(
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
     with torch.autocast(device, enabled=False):
         if device == "cuda":
-            return row_logps(hidden, weight, target, dtype, softcap=softcap)
+            budget_bytes = ROWS_BUDGET if budget_bytes is None else budget_bytes
+            return row_logps(hidden, weight, target, dtype, softcap=softcap, budget_bytes=budget_bytes)
+        budget_bytes = KEPT_TILES_BUDGET if budget_bytes is None else budget_bytes
         return _TokenLogps.apply(
             hidden, weight, target, softcap, budget_bytes, tile, dtype, torch.is_grad_enabled()
         )
