@@ -1,7 +1,8 @@
 """Weighted sum of several losses, e.g. MPO (arXiv:2411.10442): 0.8 DPO + 0.2 BCO + 1.0 likelihood.
 
 The parts are losses with their settings bound, as hydra makes them from a list of nodes. Rewards are the
-first part's. Parts that remember something get their own row of `state`.
+first part's. Parts that remember something get their own row of `state`, and parts that ask for measurements
+get those (losses/contract.py).
 """
 
 from collections.abc import Sequence
@@ -20,6 +21,10 @@ def mixture_loss(
     parts: Sequence[LossFunction],
     weights: Sequence[float],
     state: Tensor | None = None,
+    log_weight: Tensor | None = None,
+    forward_kl: Tensor | None = None,
+    reverse_kl: Tensor | None = None,
+    kl: Tensor | None = None,
 ) -> PreferenceLoss:
     """sum_k weights[k] * parts[k](policy, reference), per pair. state [number of remembering parts, 2]."""
     if not parts or len(parts) != len(weights):
@@ -27,10 +32,13 @@ def mixture_loss(
             f"mixture has {len(parts)} parts and {len(weights)} weights, expected as many of each"
         )
     remembered = iter([None] * len(parts) if state is None else state)
-    outcomes = [
-        part(policy, reference, state=next(remembered)) if takes(part, "state") else part(policy, reference)
-        for part in parts
-    ]
+    measured = {"log_weight": log_weight, "forward_kl": forward_kl, "reverse_kl": reverse_kl, "kl": kl}
+    outcomes = []
+    for part in parts:
+        own = {name: value for name, value in measured.items() if takes(part, name)}
+        if takes(part, "state"):
+            own["state"] = next(remembered)
+        outcomes.append(part(policy, reference, **own))
     states = [outcome.state for outcome in outcomes if outcome.state is not None]
     losses = sum(weight * outcome.losses for weight, outcome in zip(weights, outcomes, strict=True))
     return outcomes[0]._replace(losses=losses, state=torch.stack(states) if states else None)

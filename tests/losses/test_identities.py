@@ -14,6 +14,7 @@ from losses.apo import apo_down_loss, apo_zero_loss
 from losses.bco import bco_loss
 from losses.beta_dpo import beta_dpo_loss
 from losses.cal_dpo import cal_dpo_loss
+from losses.contract import takes
 from losses.cpo import cpo_loss
 from losses.discopop import discopop_loss
 from losses.dpo import dpo_loss
@@ -52,6 +53,7 @@ REFERENCE = pairs([-11.0, -20.0, -5.0, -26.0], [-10.0, -21.0, -3.0, -19.0])
 CHOSEN, REJECTED = POLICY.chosen - REFERENCE.chosen, POLICY.rejected - REFERENCE.rejected  # log-ratios
 MARGIN = CHOSEN - REJECTED
 ZERO = pairs([0.0], [0.0])
+KL = torch.tensor([[0.5, 1.0, 0.1, 2.0], [0.7, 0.2, 3.0, 1.0]]).double()  # of chosen, rejected completions
 
 
 def close(result, expected):
@@ -574,6 +576,27 @@ def test_a_mixture_is_the_weighted_sum_and_feeds_each_memory():
     close(second, bco(POLICY, REFERENCE, state=bco(POLICY, REFERENCE).state))
 
 
+def test_a_mixture_asks_for_what_its_parts_ask_for_and_hands_it_on():
+    parts = [partial(tdpo2_loss, beta=0.1), partial(wpo_loss, loss=partial(dpo_loss, beta=0.1)), sft_loss]
+    mixture = partial(mixture_loss, parts=parts, weights=[1.0, 0.5, 0.1])
+    asked = [name for name in ("forward_kl", "log_weight", "kl", "state") if takes(mixture, name)]
+    assert asked == ["forward_kl", "log_weight"]
+    measured = {"forward_kl": KL, "log_weight": torch.tensor([-1.0, -2.0, 0.0, -0.5]).double()}
+    first, second, third = (
+        part(POLICY, REFERENCE, **{name: value for name, value in measured.items() if takes(part, name)})
+        for part in parts
+    )
+    expected = first.losses + 0.5 * second.losses + 0.1 * third.losses
+    close(mixture(POLICY, REFERENCE, **measured), expected)
+
+
+def test_only_parts_that_remember_have_a_row_of_memory():
+    wpo, bco = partial(wpo_loss, loss=partial(dpo_loss, beta=0.1)), partial(bco_loss, beta=0.1)
+    mixture = partial(mixture_loss, parts=[wpo, bco], weights=[0.0, 1.0], log_weight=torch.zeros(4))
+    second = mixture(POLICY, REFERENCE, state=mixture(POLICY, REFERENCE).state)
+    close(second, bco(POLICY, REFERENCE, state=bco(POLICY, REFERENCE).state))
+
+
 def test_a_mixture_needs_a_weight_for_each_part():
     with pytest.raises(ValueError, match="2 parts and 1 weights"):
         mixture_loss(POLICY, REFERENCE, parts=[dpo_loss, dpo_loss], weights=[1.0])
@@ -612,8 +635,6 @@ def test_wpo_says_what_it_lacks():
 
 
 # tdpo
-
-KL = torch.tensor([[0.5, 1.0, 0.1, 2.0], [0.7, 0.2, 3.0, 1.0]]).double()  # chosen, rejected
 
 
 def test_tdpo_corrects_the_margin_by_the_divergences():

@@ -258,6 +258,13 @@ def test_adapters_need_no_second_model(train, monkeypatch):
     assert len(loaded) == 1
 
 
+def test_a_mixture_is_measured_for_its_parts(train):
+    """TDPO2 and MPO's shape: preference with divergence, quality with memory, likelihood."""
+    assert train("loss=mpo", "loss.parts.0._target_=losses.tdpo.tdpo2_loss", "optim.microbatch=100000") == 0
+    first, *_, last = metrics()
+    assert last["measured/forward_kl"] > first["measured/forward_kl"]
+
+
 @pytest.mark.parametrize("dtype", ["bf16", "amp"])
 def test_divergences_of_bfloat16_logits_are_0_at_the_reference(train, dtype):
     assert train("loss=tdpo2", f"model.dtype={dtype}", "optim.lr=1e-4", "optim.max_steps=2") == 0
