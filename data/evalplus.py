@@ -24,24 +24,25 @@ from tqdm import tqdm
 from data.evalplus_oracle import NOT_NONE
 from data.execution import encode_data
 from data.jsonl import digest, write_json
+from data.sandbox.pool import ENVIRONMENT
 from data.types import Problem
 
 HERE = Path(__file__).parent
-KEYS = (
-    "task_id",
-    "prompt",
-    "entry_point",
-    "canonical_solution",
-    "contract",
-    "base_input",
-    "plus_input",
-    "atol",
-)
+REFERENCE = (HERE / "evalplus_reference.py").read_text(encoding="utf-8")
+KEYS = {
+    "task_id": str,
+    "prompt": str,
+    "entry_point": str,
+    "canonical_solution": str,
+    "contract": str,
+    "base_input": list,
+    "plus_input": list,
+    "atol": (int, float),
+}
 PER_INPUT_SECONDS, REFERENCE_FACTOR, PER_TASK_SECONDS = 4.0, 4.0, 60.0  # EvalPlus's repository defaults
 REFERENCE_SECONDS = 600
-SAFE_GLOBALS = {
-    ("builtins", name) for name in ("set", "frozenset", "complex", "bytearray", "range", "slice")
-} | {
+PLAIN_TYPES = "bool bytearray bytes complex dict float frozenset int list range set slice str tuple"
+SAFE_GLOBALS = {("builtins", name) for name in PLAIN_TYPES.split()} | {
     ("collections", "deque"),
     ("collections", "OrderedDict"),
     ("collections", "Counter"),
@@ -62,11 +63,13 @@ def evalplus_problem(row: dict, where: str) -> Problem:
     missing = [key for key in KEYS if key not in row]
     if missing:
         raise ValueError(f"{where}: no {', '.join(missing)}; EvalPlus's files have {', '.join(KEYS)}")
+    for name, expected in KEYS.items():
+        if not isinstance(row[name], expected):
+            raise ValueError(
+                f"{where}: {name} is a {type(row[name]).__name__}, as no file of EvalPlus has it"
+            )
     benchmark = "mbpp" if row["task_id"].startswith("Mbpp/") else "humaneval"
-    inputs = {
-        name: [restored(row["task_id"], arguments) for arguments in row[f"{name}_input"]]
-        for name in ("base", "plus")
-    }
+    inputs = {name: restored_inputs(row["task_id"], row[f"{name}_input"], where) for name in ("base", "plus")}
     return Problem(
         task_id=row["task_id"],
         prompt=row["prompt"],
@@ -135,6 +138,19 @@ def restorers() -> dict[int, tuple[Callable, Callable]]:
 RESTORERS = restorers()
 
 
+def restored_inputs(task_id: str, inputs: list, where: str) -> list:
+    """Every call's arguments of a row, restored; what cannot be is an error of the file."""
+    found = []
+    for number, arguments in enumerate(inputs):
+        try:
+            if not isinstance(arguments, list):
+                raise TypeError(f"a list of arguments expected, {type(arguments).__name__} found")
+            found.append(restored(task_id, arguments))
+        except (TypeError, ValueError, IndexError, AttributeError) as error:
+            raise ValueError(f"{where}: input {number} of {task_id}: {error}") from None
+    return found
+
+
 def restored(task_id: str, arguments: list) -> list:
     """Arguments of one call with the types the task's reference solution takes."""
     benchmark, _, number = task_id.partition("/")
@@ -152,7 +168,7 @@ class PlainUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> object:
         if (module, name) not in SAFE_GLOBALS:
-            raise pickle.UnpicklingError(f"a reference answer holds a {module}.{name}; plain data expected")
+            raise ValueError(f"the reference solution answers a {module}.{name}; plain data expected")
         return super().find_class(module, name)
 
 
@@ -186,9 +202,10 @@ def prepared_test(problem: Problem, inputs: list, folder: Path) -> dict:
     only_not_none = problem.meta["benchmark"] == "mbpp" and problem.entry_point in NOT_NONE
     source = problem.prompt + problem.canonical_solution
     # repr, not JSON: a tuple and a list are different inputs.
-    name = digest(source, problem.entry_point, repr(inputs), only_not_none)
+    made_by = [REFERENCE, ENVIRONMENT, sys.version]
+    name = digest(source, problem.entry_point, repr(inputs), only_not_none, made_by)
     data, limits = folder / f"{name}.cases", folder / f"{name}.json"
-    if not limits.exists():
+    if not (limits.exists() and data.exists()):
         job = pickle.dumps((source, problem.entry_point, inputs, only_not_none))
         answers, seconds = run_reference(problem.task_id, job)
         seconds = [max(PER_INPUT_SECONDS, REFERENCE_FACTOR * each) for each in seconds]
@@ -205,13 +222,18 @@ def prepared_test(problem: Problem, inputs: list, folder: Path) -> dict:
 
 
 def run_reference(task_id: str, job: bytes) -> tuple[list, list[float]]:
-    """(answers, seconds) of data/evalplus_reference.py; an error of the reference is an error of the file."""
+    """(answers, seconds) of data/evalplus_reference.py; an error of the reference is an error of the file.
+
+    It hashes text as programs under test do, so a set's order is the same there and here.
+    """
     try:
         done = subprocess.run(
-            [sys.executable, "-I", str(HERE / "evalplus_reference.py")],
+            [sys.executable, "-s", "-c", REFERENCE],
             input=job,
             capture_output=True,
             timeout=REFERENCE_SECONDS,
+            env=ENVIRONMENT,
+            cwd="/",
         )
     except subprocess.TimeoutExpired:
         raise ValueError(
@@ -220,7 +242,10 @@ def run_reference(task_id: str, job: bytes) -> tuple[list, list[float]]:
     if done.returncode != 0:
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
         raise ValueError(f"{task_id}: the reference solution fails on the file's inputs: {' '.join(last)}")
-    return PlainUnpickler(io.BytesIO(done.stdout)).load()
+    try:
+        return PlainUnpickler(io.BytesIO(done.stdout)).load()
+    except ValueError as error:
+        raise ValueError(f"{task_id}: {error}") from None
 
 
 def write_bytes(path: Path, content: bytes) -> None:

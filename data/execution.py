@@ -204,7 +204,10 @@ def as_result(raw: dict, program: dict) -> ExecutionResult:
         if not total:
             passed = index
         if verdict is Verdict.WRONG_ANSWER:
-            detail = f"test {passed + 1}: {text}" + (f" ({detail})" if detail else "")
+            generated = total and detail  # then the line is the generator's, and the message says it all
+            detail = f"test {passed + 1}: {detail if generated else text}" + (
+                f" ({detail})" if detail and not generated else ""
+            )
     return ExecutionResult(
         verdict=verdict,
         kind=raw.get("kind", ""),

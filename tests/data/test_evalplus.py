@@ -3,6 +3,7 @@
 import random
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from data.evalplus import RESTORERS, evalplus_problem, restored, with_tests
@@ -127,13 +128,81 @@ def test_without_its_answers_a_problem_is_not_judged():
     ("solution", "message"),
     [
         ("    return undefined\n", "HumanEval/4: the reference solution fails .*NameError"),
-        ("    import pathlib\n    return pathlib.Path('x')\n", "pathlib|posixpath|plain data"),
+        ("    return (x for x in xs)\n", "HumanEval/4: the reference solution fails .*generator"),
+        (
+            "    import pathlib\n    return pathlib.Path('x')\n",
+            "HumanEval/4: .* answers a pathlib.*; plain data",
+        ),
     ],
 )
 def test_a_reference_that_fails_or_answers_objects_is_an_error(tmp_path, solution, message):
     problem = replace(evalplus_problem(MEAN, "here"), canonical_solution=solution)
-    with pytest.raises(Exception, match=message):
+    with pytest.raises(ValueError, match=message):
         with_tests([problem], tmp_path)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "    return [*{str(x) for x in [*xs, 10, 11, 12, 13]}]\n",  # in the order of a set of text
+        "    from collections import defaultdict\n    d = defaultdict(int)\n    d[xs[0]] += 1\n    return d\n",
+        "    import os\n    os.write(1, b'noise')\n    print('noise')\n    return xs\n",
+        "    return 10**5000\n",
+    ],
+)
+def test_a_reference_passes_its_own_test(tmp_path, body):
+    problem = replace(evalplus_problem(MEAN, "here"), canonical_solution=body)
+    assert verdicts(*with_tests([problem], tmp_path), [body], tmp_path) == [("passed",) * 3]
+
+
+def test_no_extra_inputs_leave_the_definition_to_be_checked(tmp_path):
+    (problem,) = with_tests([evalplus_problem(MEAN | {"plus_input": []}, "here")], tmp_path)
+    bodies = [MEAN["canonical_solution"], "    return 0\n", "    return 0\ndel mean\n"]
+    assert [pair[:2] for pair in verdicts(problem, bodies, tmp_path)] == [
+        ("passed", "passed"), ("wrong_answer", "passed"), ("runtime_error", "runtime_error"),
+    ]  # fmt: skip
+
+
+def test_lost_answers_are_computed_again(tmp_path):
+    (problem,) = with_tests([evalplus_problem(MEAN, "here")], tmp_path)
+    problem.meta["tests"]["plus"]["data"].unlink()
+    with_tests([evalplus_problem(MEAN, "here")], tmp_path)
+    assert problem.meta["tests"]["plus"]["data"].exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"task_id": 4}, "here: task_id is a int"),
+        ({"base_input": "[[[1, 2]]]"}, "here: base_input is a str"),
+        ({"atol": None}, "here: atol is a NoneType"),
+        ({"plus_input": [[1], 2]}, "here: input 1 of HumanEval/4: a list of arguments expected, int found"),
+        ({"task_id": "Mbpp/252", "plus_input": [["z"]]}, "here: input 0 of Mbpp/252: complex"),
+        ({"task_id": "Mbpp/250", "base_input": [[]]}, "here: input 0 of Mbpp/250: list index"),
+    ],
+)
+def test_a_row_that_no_file_of_evalplus_has_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        evalplus_problem(MEAN | change, "here")
+
+
+def test_a_failed_case_says_what_was_given_and_what_came_back(tmp_path):
+    (problem,) = with_tests([evalplus_problem(MEAN, "here")], tmp_path)
+    bodies = ["    return xs[0] * 1.5\n", "    return object()\n", "    return 10 ** 9999\n"]
+    answers = prepare(
+        [Sample(problem.task_id, i, body) for i, body in enumerate(bodies)],
+        [problem],
+        PROTOCOLS["plain"],
+        {},
+        3,
+    )
+    config = SandboxConfig(workers=1)
+    rows = judge_answers(answers, lambda jobs: judge(jobs, config), tmp_path / "results.jsonl")
+    assert [row["detail"] for row in rows] == [
+        "test 2: mean([3]) gave 4.5, expected 3.0",
+        "test 1: mean([1, 2]) gave <Remote>, expected 1.5",
+        "test 1: mean([1, 2]) gave an integer of 33216 bits, expected 1.5",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -248,11 +317,17 @@ def test_the_tolerance_stays_once_a_float_was_expected():
         ("digit_distance_nums", (1, 23), 4, 6, True),
         ("digit_distance_nums", (1, 23), 5, 6, False),
         ("f", (), 0, 7, False),
+        ("similar_elements", (), np.array([1, 2, 2]), (1, 2), None),  # == raises before the oracle is asked
+        ("are_equivalent", (), np.array([1, 2, 2]), [1, 2, 2], None),
     ],
 )
 def test_special_oracles_of_mbpp(entry_point, arguments, got, expected, verdict):
-    arguments = list(arguments)
-    assert right(got, expected, benchmark="mbpp", entry_point=entry_point, arguments=arguments) is verdict
+    case = {"benchmark": "mbpp", "entry_point": entry_point, "arguments": list(arguments)}
+    if verdict is None:
+        with pytest.raises(ValueError, match=r"broadcast|ambiguous"):
+            right(got, expected, **case)
+    else:
+        assert right(got, expected, **case) is verdict
 
 
 def test_any_root_of_the_polynomial_is_right():
