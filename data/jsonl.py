@@ -10,13 +10,16 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import subprocess
 import time
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, TypeVar
 
 Record = TypeVar("Record")
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def iterate_jsonl(path: Path | str) -> Iterator[tuple[int, dict]]:
@@ -25,14 +28,14 @@ def iterate_jsonl(path: Path | str) -> Iterator[tuple[int, dict]]:
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
     opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8") as file:
+    with opener(path, "rt", encoding="utf-8-sig") as file:
         try:
             for number, line in enumerate(file, start=1):
                 if not line.strip():
                     continue
                 try:
                     row = json.loads(line)
-                except json.JSONDecodeError as error:
+                except (ValueError, RecursionError) as error:  # also too many digits, too deeply nested
                     raise ValueError(
                         f"{path}, line {number}: not JSON ({error}); one object per line expected"
                     ) from None
@@ -41,7 +44,7 @@ def iterate_jsonl(path: Path | str) -> Iterator[tuple[int, dict]]:
                         f"{path}, line {number}: {type(row).__name__} found, a JSON object expected"
                     )
                 yield number, row
-        except (UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
+        except (UnicodeDecodeError, EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise ValueError(
                 f"{path}: cannot be read as {'gzipped ' * (path.suffix == '.gz')}UTF-8 text: {error}"
             ) from None
@@ -80,10 +83,11 @@ def read_records(cls: type[Record], path: Path | str) -> list[Record]:
 
 
 def to_line(row: object) -> str:
-    """A dataclass or dict as one JSON line."""
+    """A dataclass or dict as one JSON line. Half a surrogate pair is escaped: UTF-8 cannot hold it."""
     if dataclasses.is_dataclass(row) and not isinstance(row, type):
         row = dataclasses.asdict(row)
-    return json.dumps(row, ensure_ascii=False) + "\n"
+    line = json.dumps(row, ensure_ascii=False) + "\n"
+    return line if line.isascii() or not SURROGATE.search(line) else json.dumps(row) + "\n"
 
 
 def write_text(path: Path | str, text: str) -> None:

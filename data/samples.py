@@ -1,12 +1,13 @@
 """A file of anyone's samples: JSON lines with `task_id` and `completion`, `solution`, or our own `text`.
 
-`solution` is a self-contained program, the other two go on from the problem's prompt. `sample` and
-`temperature` are read when present; rows of one task are numbered in their order otherwise. The same format
-goes out again (`write_samples`), so that other tools can score what we sampled.
+`solution` is a self-contained program, the other two go on from the problem's prompt; of several in one row
+`solution` counts, as in EvalPlus. `sample` and `temperature` are read when present; rows of one task are
+numbered in their order otherwise. A folder as EvalPlus knows it, `HumanEval_0/0.py` with whole programs, is
+read as well. The same format goes out again (`write_samples`), so that other tools can score what we sampled.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,34 +29,40 @@ class Sample:
 
 
 def read_samples(
-    path: Path | str, problems: Iterable[Problem], *, allow_missing: bool = False
+    path: Path | str, problems: Iterable[Problem], *, allow_missing: bool = False, source: str = ""
 ) -> tuple[list[Sample], list[str]]:
-    """(samples, ids of problems that have none); these are an error unless allowed. Errors name the line."""
-    known = {problem.task_id for problem in problems}
-    benchmark = next(iter(known)).partition("/")[0]
+    """(samples, ids of problems that have none); these are an error unless allowed. Errors name the line.
+
+    `source` is how messages call the problems.
+    """
+    known = {problem.task_id: None for problem in problems}
     numbered: Counter[str] = Counter()
     samples: dict[tuple[str, int], Sample] = {}
-    for number, row in iterate_jsonl(path):
-        where = f"{path}, line {number}"
-        task_id = known_task(row, known, benchmark, where)
+    ambiguous = 0
+    for where, row in rows_of(Path(path)):
+        task_id = known_task(row, known, source, where)
         text, key = answer_text(row, where)
         sample = Sample(
             task_id,
-            row.get("sample", numbered[task_id]),
+            number_of(row, "sample", int, where, numbered[task_id]),
             text,
             whole=key == "solution",
-            temperature=row.get("temperature"),
+            temperature=number_of(row, "temperature", (int, float), where, None),
         )
         numbered[task_id] += 1
         if (task_id, sample.sample) in samples:
             raise ValueError(f"{where}: sample {sample.sample} of {task_id} appears twice; number them apart")
         samples[task_id, sample.sample] = sample
+        ambiguous += sum(name in row for name in TEXT_KEYS) > 1
+    if ambiguous:
+        print(
+            f"note       {ambiguous} rows of {path} have a completion beside their solution; solutions count"
+        )
     if not samples:
         raise ValueError(
             f"{path} holds no samples; one JSON object with task_id and completion per line expected"
         )
-    missing = [task_id for task_id in known if task_id not in numbered]
-    missing.sort(key=natural_order)
+    missing = sorted((task_id for task_id in known if task_id not in numbered), key=natural_order)
     if missing and not allow_missing:
         raise ValueError(
             f"{path} has no sample for {len(missing)} of {len(known)} problems ({', '.join(missing[:3])}"
@@ -64,29 +71,59 @@ def read_samples(
     return list(samples.values()), missing
 
 
-def known_task(row: dict, known: set[str], benchmark: str, where: str) -> str:
+def rows_of(path: Path) -> Iterator[tuple[str, dict]]:
+    """(where, row) of a file's lines, or of the programs in a folder, where `_` stands for `/` in ids."""
+    if not path.is_dir():
+        yield from ((f"{path}, line {number}", row) for number, row in iterate_jsonl(path))
+        return
+    programs = sorted(path.glob("*/*.py"), key=lambda file: (file.parent.name, natural_order(file.stem)))
+    for file in programs:
+        try:
+            solution = file.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{file}: not UTF-8 text ({error})") from None
+        yield str(file), {"task_id": file.parent.name.replace("_", "/"), "solution": solution}
+
+
+def known_task(row: dict, known: dict[str, None], source: str, where: str) -> str:
     """The row's task id, checked; MBPP's bare numbers are accepted."""
     if "task_id" not in row:
         raise ValueError(f"{where}: no task_id; found the keys {', '.join(sorted(row)) or '(none)'}")
-    task_id = row["task_id"]
-    if isinstance(task_id, int):
-        task_id = f"{benchmark}/{task_id}"
+    given = row["task_id"]
+    if isinstance(given, bool) or not isinstance(given, (str, int)):
+        raise ValueError(f"{where}: task_id is a {type(given).__name__}, a string or a number expected")
+    families = sorted({task_id.rpartition("/")[0] for task_id in known})
+    task_id = f"{families[0]}/{given}" if str(given).isdecimal() else str(given)
     if task_id in known:
         return task_id
-    other = str(task_id).partition("/")[0]
-    if other != benchmark:
+    family, slash, _ = task_id.rpartition("/")
+    if slash and family not in families:
         raise ValueError(
-            f"{where}: {task_id} belongs to another benchmark than {benchmark}/...; "
+            f"{where}: {task_id} belongs to another benchmark than {families[0]}/...; "
             "a file holds samples of one benchmark, named by benchmark=NAME"
         )
-    raise ValueError(f"{where}: {task_id} is not among the {len(known)} problems of {benchmark}")
+    raise ValueError(
+        f"{where}: {task_id} is not among the {len(known)} problems" + f" of {source}" * bool(source)
+    )
+
+
+def number_of(row: dict, key: str, kind: type | tuple, where: str, default: float | None) -> float | None:
+    """The row's number under `key`; null counts as absent."""
+    value = row.get(key)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, kind):
+        raise ValueError(f"{where}: {key} is {str(value)[:40]!r}, a number expected")
+    return value
 
 
 def answer_text(row: dict, where: str) -> tuple[str, str]:
     """(text, the key it stood under)."""
     key = next((key for key in TEXT_KEYS if key in row), None)
     if key is None:
-        raise ValueError(f"{where}: neither completion nor solution; found the keys {', '.join(sorted(row))}")
+        raise ValueError(
+            f"{where}: neither completion nor solution; found the keys {', '.join(sorted(row)) or '(none)'}"
+        )
     if not isinstance(row[key], str):
         raise ValueError(
             f"{where}: {key} is a {type(row[key]).__name__}, a string expected; one row per sample"

@@ -1,5 +1,6 @@
 """A file of samples is read whole or refused with the line that is wrong."""
 
+import gzip
 import json
 
 import pytest
@@ -19,11 +20,12 @@ def row(number, **more):
     return {"task_id": f"Mbpp/{number}", "completion": "pass"} | more
 
 
-def test_completions_solutions_and_our_own_text(tmp_path):
+def test_completions_solutions_and_our_own_text(tmp_path, capsys):
     rows = [
         row(11),
         row(11, completion="x"),
         {"task_id": 12, "solution": "whole"},
+        {"task_id": "12", "solution": "both", "completion": "x", "sample": None},
         {"task_id": "Mbpp/100", "text": "ours", "sample": 7, "temperature": 0.8, "ids": [1]},
     ]
     samples, missing = read_samples(write(tmp_path / "s.jsonl", rows), PROBLEMS)
@@ -31,9 +33,11 @@ def test_completions_solutions_and_our_own_text(tmp_path):
         Sample("Mbpp/11", 0, "pass"),
         Sample("Mbpp/11", 1, "x"),
         Sample("Mbpp/12", 0, "whole", whole=True),
+        Sample("Mbpp/12", 1, "both", whole=True),
         Sample("Mbpp/100", 7, "ours", temperature=0.8),
     ]
     assert missing == []
+    assert "1 rows of" in capsys.readouterr().out  # one holds both a solution and a completion
 
 
 @pytest.mark.parametrize(
@@ -42,7 +46,17 @@ def test_completions_solutions_and_our_own_text(tmp_path):
         ({"completion": "x"}, "line 2: no task_id; found the keys completion"),
         ({"task_id": "Mbpp/11"}, "line 2: neither completion nor solution; found the keys task_id"),
         (row(11, completion=["x"]), "line 2: completion is a list, a string expected"),
-        (row(13), "line 2: Mbpp/13 is not among the 3 problems of Mbpp"),
+        (row(13), "line 2: Mbpp/13 is not among the 3 problems of mbpp, split test"),
+        ({"task_id": "13", "completion": "x"}, "line 2: Mbpp/13 is not among the 3 problems"),
+        ({"task_id": -1, "completion": "x"}, "line 2: -1 is not among the 3 problems"),
+        ({"task_id": ["Mbpp/11"], "completion": "x"}, "line 2: task_id is a list, a string or a number"),
+        ({"task_id": True, "completion": "x"}, "line 2: task_id is a bool"),
+        ({"task_id": "eleven", "completion": "x"}, "line 2: eleven is not among the 3 problems"),
+        (row(11, sample="a"), "line 2: sample is 'a', a number expected"),
+        (row(11, sample=0.5), "line 2: sample is '0.5', a number expected"),
+        (row(11, temperature="hot"), "line 2: temperature is 'hot', a number expected"),
+        ("[" * 100_000, "line 2: not JSON .*recursion"),
+        ('{"task_id": ' + "9" * 5000 + "}", "line 2: not JSON .*4300 digits"),
         (
             {"task_id": "HumanEval/1", "completion": "x"},
             "line 2: HumanEval/1 belongs to another benchmark than Mbpp",
@@ -55,7 +69,7 @@ def test_completions_solutions_and_our_own_text(tmp_path):
 def test_a_bad_line_is_named(tmp_path, bad, message):
     path = write(tmp_path / "s.jsonl", [row(11), bad, row(12), row(100)])
     with pytest.raises(ValueError, match=message) as error:
-        read_samples(path, PROBLEMS)
+        read_samples(path, PROBLEMS, source="mbpp, split test")
     assert str(path) in str(error.value)
 
 
@@ -83,3 +97,41 @@ def test_what_is_written_can_be_read_again(tmp_path):
     )
     samples, _ = read_samples(tmp_path / "s.jsonl", PROBLEMS)
     assert [(s.task_id, s.sample, s.text, s.whole) for s in samples][1] == ("Mbpp/11", 1, "b", True)
+
+
+def test_what_utf8_cannot_hold_is_written_all_the_same(tmp_path):
+    text = "x = '\ud800 ü'"
+    write_samples(tmp_path / "s.jsonl", [(problem.task_id, text) for problem in PROBLEMS])
+    (tmp_path / "s.jsonl").read_bytes().decode()  # any tool can read it
+    samples, _ = read_samples(tmp_path / "s.jsonl", PROBLEMS)
+    assert {sample.text for sample in samples} == {text}
+
+
+def test_gzip_and_a_byte_order_mark_are_read_and_damage_is_named(tmp_path):
+    plain = write(tmp_path / "s.jsonl", [row(11, completion=f"x = {i}") for i in range(500)]).read_bytes()
+    (tmp_path / "bom.jsonl").write_bytes(b"\xef\xbb\xbf" + plain)
+    packed = gzip.compress(plain)
+    (tmp_path / "s.jsonl.gz").write_bytes(packed)
+    for name in ("s.jsonl", "bom.jsonl", "s.jsonl.gz"):
+        assert len(read_samples(tmp_path / name, PROBLEMS[:1])[0]) == 500
+    for damaged in (packed[:-50], b"no gzip", packed[:60] + b"\xff" * 60 + packed[120:]):
+        (tmp_path / "s.jsonl.gz").write_bytes(damaged)
+        with pytest.raises(ValueError, match="s.jsonl.gz: cannot be read as gzipped UTF-8 text"):
+            read_samples(tmp_path / "s.jsonl.gz", PROBLEMS[:1])
+
+
+def test_a_folder_of_programs_is_read_as_evalplus_writes_it(tmp_path):
+    for number, sample in ((11, 0), (11, 10), (11, 2), (12, 0), (100, 0)):
+        (tmp_path / f"Mbpp_{number}").mkdir(exist_ok=True)
+        (tmp_path / f"Mbpp_{number}" / f"{sample}.py").write_text(f"{number} {sample}")
+    (tmp_path / "notes.txt").write_text("left alone")
+    samples, missing = read_samples(tmp_path, PROBLEMS)
+    assert [(s.task_id, s.sample, s.text) for s in samples if s.task_id == "Mbpp/11"] == [
+        ("Mbpp/11", 0, "11 0"), ("Mbpp/11", 1, "11 2"), ("Mbpp/11", 2, "11 10"),
+    ]  # fmt: skip
+    assert all(sample.whole for sample in samples)
+    assert missing == []
+    (tmp_path / "Mbpp_9").mkdir()
+    (tmp_path / "Mbpp_9" / "0.py").write_text("")
+    with pytest.raises(ValueError, match=r"Mbpp_9/0.py: Mbpp/9 is not among the 3 problems"):
+        read_samples(tmp_path, PROBLEMS)
