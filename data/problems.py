@@ -12,6 +12,7 @@ Liu et al. 2023 (2305.01210). Licences: MIT, CC-BY-4.0, Apache-2.0.
 
 import ast
 import hashlib
+import http.client
 import json
 import sys
 import urllib.request
@@ -80,21 +81,28 @@ def load_problems(
     seed: int = 0,
     cache: Path = CACHE,
 ) -> list[Problem]:
-    """The problems of `source`: a benchmark's name, "toy", or a file. `split` None means all of them.
+    """The problems of `source`: a benchmark's name, "toy", or a file. `split` None or "all": all of them.
 
     `count` and `seed` are for the toy generator; files are never cut. A file whose problems name no split
     serves as any split.
     """
     if str(source) == "toy":
         return toy_problems(split or "test", count, seed)
-    problems = read_problems(
-        benchmark_file(str(source), cache) if str(source) in BENCHMARKS else Path(source)
-    )
-    if split is not None and any(problem.split for problem in problems):
+    if str(source) in BENCHMARKS:
+        problems = read_problems(benchmark_file(str(source), cache))
+    elif Path(source).exists():
+        problems = read_problems(Path(source))
+    else:
+        raise FileNotFoundError(
+            f"no benchmark and no file {str(source)!r}; benchmarks are toy, {', '.join(BENCHMARKS)}"
+        )
+    if split not in (None, "all") and any(problem.split for problem in problems):
         chosen = [problem for problem in problems if problem.split == split]
         if not chosen:
             found = ", ".join(sorted({problem.split or "(none)" for problem in problems}))
-            raise ValueError(f"{source} has no problems of split {split!r}; it has {found}: set run.split")
+            raise ValueError(
+                f"{source} has no problems of split {split!r}; it has {found}: set run.split (all: every one)"
+            )
         problems = chosen
     return problems
 
@@ -130,8 +138,7 @@ def download(
         content, where = Path(file).read_bytes(), file
     else:
         where = BENCHMARKS[name].url
-        with opener(where) as answer:
-            content = answer.read()
+        content = fetched(where, opener)
     check_sha256(content, name, where)
     cache.mkdir(parents=True, exist_ok=True)
     path = cache / BENCHMARKS[name].file
@@ -141,15 +148,18 @@ def download(
     return path
 
 
+def fetched(url: str, opener: Callable) -> bytes:
+    """What is at an address; whatever goes wrong on the way is an OSError that names it."""
+    try:
+        with opener(url, timeout=60) as answer:
+            return answer.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise OSError(f"{url} cannot be fetched ({error}); fetch it elsewhere and pass file=COPY") from None
+
+
 def read_problems(path: Path) -> list[Problem]:
     """A problem file in any of the known formats; errors name file and line."""
-    if path.suffix == ".json":
-        try:
-            rows = list(enumerate(json.loads(path.read_text(encoding="utf-8")), start=1))
-        except ValueError as error:
-            raise ValueError(f"{path}: not JSON ({error})") from None
-    else:
-        rows = list(iterate_jsonl(path))
+    rows = enumerate(json_array(path), start=1) if path.suffix == ".json" else iterate_jsonl(path)
     problems = [problem_from_row(row, f"{path}, line {number}") for number, row in rows]
     if not problems:
         raise ValueError(f"{path} holds no problems; one JSON object per line expected")
@@ -163,13 +173,31 @@ def read_problems(path: Path) -> list[Problem]:
     return problems
 
 
+def json_array(path: Path) -> list[dict]:
+    """The objects of a .json file, as sanitized MBPP has them."""
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not JSON ({error})") from None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ValueError(
+            f"{path}: an array of objects expected; objects line by line belong into a .jsonl file"
+        )
+    return rows
+
+
 def problem_from_row(row: dict, where: str) -> Problem:
     """One row of HumanEval or our own format (`test`), MBPP (`test_list`), or EvalPlus (`base_input`)."""
+    for name in ("prompt", "text", "code", "entry_point", "canonical_solution"):
+        if not isinstance(row.get(name, ""), str):
+            raise ValueError(f"{where}: {name} is a {type(row[name]).__name__}, a string expected")
     if "base_input" in row:
         return evalplus_problem(row, where)
     if "test_list" in row:
         return mbpp_problem(row, where)
     problem = as_record(Problem, row, where)
+    if not isinstance(problem.task_id, str):
+        raise ValueError(f"{where}: task_id is a {type(problem.task_id).__name__}, a string expected")
     if not problem.split and problem.task_id.startswith("HumanEval/"):
         return replace(problem, split="test")
     return problem
@@ -192,6 +220,8 @@ def mbpp_problem(row: dict, where: str) -> Problem:
     missing = [key for key in ("task_id", "code", "test_list") if key not in row] + ["text"] * (text is None)
     if missing:
         raise ValueError(f"{where}: no {', '.join(missing)}; an MBPP task needs them")
+    if not str(row["task_id"]).isdecimal() or not all(isinstance(test, str) for test in row["test_list"]):
+        raise ValueError(f"{where}: an MBPP task has a number as task_id and assertions in test_list")
     code, tests = unix(row["code"]), [unix(test).strip() for test in row["test_list"]]
     setup = [*row.get("test_imports", []), *unix(row.get("test_setup_code", "")).splitlines()]
     entry_point = tested_function(code, tests, where)

@@ -145,7 +145,7 @@ def test_a_reference_that_fails_or_answers_objects_is_an_error(tmp_path, solutio
     "body",
     [
         "    return [*{str(x) for x in [*xs, 10, 11, 12, 13]}]\n",  # in the order of a set of text
-        "    from collections import defaultdict\n    d = defaultdict(int)\n    d[xs[0]] += 1\n    return d\n",
+        "    import collections\n    d = collections.defaultdict(int)\n    d[xs[0]] += 1\n    return d\n",
         "    import os\n    os.write(1, b'noise')\n    print('noise')\n    return xs\n",
         "    return 10**5000\n",
     ],

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import http.client
 import io
 import json
 from dataclasses import replace
@@ -125,7 +126,7 @@ def test_a_split_is_chosen_and_an_absent_one_is_named(tmp_path):
     rows = [dict(HUMANEVAL_ROW, task_id=f"own/{i}", split="train" if i else "validation") for i in range(3)]
     path = write(tmp_path / "own.jsonl", rows)
     assert [p.task_id for p in load_problems(path, "train")] == ["own/1", "own/2"]
-    assert len(load_problems(path)) == 3
+    assert len(load_problems(path)) == len(load_problems(path, "all")) == 3
     assert len(load_problems(path, "train", count=1)) == 2  # only generated problems are counted out
     with pytest.raises(ValueError, match="no problems of split 'test'; it has train, validation"):
         load_problems(path, "test")
@@ -151,6 +152,11 @@ def test_toy_is_generated():
         (dict(MBPP_ROW, test_list=["assert other(1)"]), "line 2: the first test calls none of Node, height"),
         (dict(MBPP_ROW, code="def f(:"), "line 2: the reference code or a test does not parse"),
         (dict(MBPP_ROW, base_input=[]), "line 2: no prompt, entry_point, canonical_solution"),
+        (dict(MBPP_ROW, task_id="x"), "line 2: an MBPP task has a number as task_id"),
+        (dict(MBPP_ROW, test_list=[1]), "line 2: an MBPP task has a number as task_id and assertions"),
+        (dict(MBPP_ROW, code=None), "line 2: code is a NoneType, a string expected"),
+        (dict(HUMANEVAL_ROW, prompt=["x"]), "line 2: prompt is a list, a string expected"),
+        (dict(HUMANEVAL_ROW, task_id=7), "line 2: task_id is a int, a string expected"),
     ],
 )
 def test_a_bad_row_is_named_by_file_and_line(tmp_path, row, message):
@@ -167,8 +173,14 @@ def test_an_empty_or_broken_file_is_an_error(tmp_path):
         read_problems(tmp_path / "empty.jsonl")
     with pytest.raises(ValueError, match="not JSON"):
         read_problems(tmp_path / "broken.json")
-    with pytest.raises(FileNotFoundError, match="does not exist"):
-        load_problems(tmp_path / "absent.jsonl")
+    with pytest.raises(
+        FileNotFoundError, match="no benchmark and no file 'humanevil'; benchmarks are toy, hum"
+    ):
+        load_problems("humanevil")
+    for text in ('{"a": 1}', "[1]"):
+        (tmp_path / "broken.json").write_text(text)
+        with pytest.raises(ValueError, match="an array of objects expected"):
+            read_problems(tmp_path / "broken.json")
 
 
 @pytest.fixture
@@ -183,7 +195,7 @@ def tiny(tmp_path, monkeypatch):
 def test_download_keeps_the_published_bytes_only(tiny, tmp_path):
     asked = []
 
-    def opener(url):
+    def opener(url, timeout):
         asked.append(url)
         return io.BytesIO(tiny)
 
@@ -192,8 +204,19 @@ def test_download_keeps_the_published_bytes_only(tiny, tmp_path):
     assert path.read_bytes() == tiny
     assert len(load_problems("tiny", cache=tmp_path / "cache")) == 1
     with pytest.raises(ValueError, match=r"is not the published tiny.jsonl.gz: sha256 .*, expected"):
-        download("tiny", cache=tmp_path / "other", opener=lambda url: io.BytesIO(b"something else"))
+        download("tiny", cache=tmp_path / "other", opener=lambda url, timeout: io.BytesIO(b"something else"))
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    "trouble", [TimeoutError("slow"), http.client.IncompleteRead(b"half"), OSError("no")]
+)
+def test_trouble_on_the_way_says_what_to_do(tiny, tmp_path, trouble):
+    def opener(url, timeout):
+        raise trouble
+
+    with pytest.raises(OSError, match=r"https://host/tiny.jsonl.gz cannot be fetched .*pass file=COPY"):
+        download("tiny", cache=tmp_path, opener=opener)
 
 
 def test_download_takes_a_local_copy(tiny, tmp_path):
