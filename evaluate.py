@@ -4,12 +4,12 @@
     python evaluate.py +exp=quickstart run.checkpoint=dpo      # and the paired comparison with base
     python evaluate.py samples=FILE benchmark=humaneval        # no model: task_id and completion or solution
     python evaluate.py samples=FILE benchmark=mbpp_plus compare=OTHER/results.jsonl
-    python evaluate.py samples=canonical benchmark=mbpp        # checks the set-up: all must pass
+    python evaluate.py samples=canonical benchmark=mbpp run.split=all      # checks the set-up: all must pass
 
 Samples first when the completions are not there yet (sample.py) and goes on where it was interrupted; equal
 programs are judged once, and verdicts whose program, tests and limits have not changed are reused. Beside
-completions.jsonl it writes results.jsonl (a row per sample), summary.json, and samples-*.jsonl for EvalPlus
-and other tools.
+completions.jsonl it writes results.jsonl (a row per sample), problems.jsonl (a row per problem),
+summary.json, and samples-*.jsonl for EvalPlus and other tools.
 """
 
 import dataclasses
@@ -17,6 +17,7 @@ import json
 import sys
 import time
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -25,13 +26,13 @@ from conf.program import checkpoint_folder, program, samples_folder
 from conf.schema import Config
 from data.evalplus import with_tests
 from data.execution import SandboxConfig, VerdictCache, judge, sandbox_report
-from data.jsonl import digest, file_digest, read_jsonl, write_json, write_provenance
+from data.jsonl import digest, iterate_jsonl, read_jsonl, write_json, write_jsonl, write_provenance
 from data.judging import Answer, judge_answers, prepare
 from data.problems import CACHE, load_problems
 from data.protocols import Protocol, choose_protocol
 from data.samples import Sample, read_samples, write_samples
 from data.score_table import score_table
-from data.statistics import compare, decoding, summarise
+from data.statistics import compare, decoding, per_problem, summarise
 from data.tokenizer import load_tokenizer
 from data.types import Problem
 from sample import sample_completions
@@ -49,13 +50,28 @@ def score_file(cfg: Config) -> dict:
         samples = [Sample(p.task_id, 0, p.canonical_solution, temperature=0.0) for p in problems]
         facts = {"samples": "canonical", "missing": []}
     else:
-        samples, missing = read_samples(cfg.samples, problems, allow_missing=cfg.allow_missing)
-        facts = {"samples": cfg.samples, "samples_digest": file_digest(cfg.samples), "missing": missing}
+        path = Path(cfg.samples).absolute()
+        where = f"{source_of(cfg)}, split {cfg.run.split} (run.split=all: every one)"
+        samples, missing = read_samples(path, problems, allow_missing=cfg.allow_missing, source=where)
+        facts = {
+            "samples": str(path),
+            "samples_digest": digest(*map(dataclasses.astuple, samples)),
+            "missing": missing,
+        }
         if missing:
             print(f"missing    {len(missing)} of {len(problems)} problems; the score leaves them out")
     protocol = choose_protocol(cfg.protocol or "plain", source_of(cfg))
-    folder = Path(cfg.run.dir, f"{Path(cfg.samples).stem}-{Path(source_of(cfg)).stem}")
-    return score(cfg, folder, problems, samples, protocol, facts)
+    return score(cfg, folder_of_file(cfg, facts["samples"]), problems, samples, protocol, facts)
+
+
+def folder_of_file(cfg: Config, samples: str) -> Path:
+    """Where the results of a file go; another file of the same name gets a folder with a number."""
+    name = f"{Path(cfg.samples).name.removesuffix('.gz').removesuffix('.jsonl')}-{Path(source_of(cfg)).stem}"
+    for number in count(1):
+        folder = Path(cfg.run.dir, name if number == 1 else f"{name}.{number}")
+        summary = folder / "summary.json"
+        if not summary.exists() or json.loads(summary.read_text()).get("samples") == samples:
+            return folder
 
 
 def score_checkpoint(cfg: Config) -> dict:
@@ -82,8 +98,8 @@ def source_of(cfg: Config) -> str:
 
 def problems_of(cfg: Config) -> list[Problem]:
     """The problems of `benchmark`, else of `data.problems`, with their tests."""
-    count = None if cfg.benchmark else getattr(cfg.data, cfg.run.split, None)
-    problems = load_problems(source_of(cfg), cfg.run.split, count=count, seed=cfg.data.seed)
+    number = None if cfg.benchmark else getattr(cfg.data, cfg.run.split, None)
+    problems = load_problems(source_of(cfg), cfg.run.split, count=number, seed=cfg.data.seed)
     return with_tests(problems, CACHE)
 
 
@@ -96,6 +112,7 @@ def score(
     facts: dict,
 ) -> dict:
     """Judge, summarise, compare, print and write. Returns what summary.json holds."""
+    other = other_results(cfg, folder, problems, protocol)
     start = time.perf_counter()
     sandbox: SandboxConfig = OmegaConf.to_object(cfg.sandbox)
     limits = {name: value for name, value in dataclasses.asdict(sandbox).items() if name != "workers"}
@@ -115,10 +132,10 @@ def score(
         "seconds": facts.get("seconds", {})
         | {"judging": longest(time.perf_counter() - start, folder / "results.jsonl")},
     }
-    other = results_to_compare(cfg, folder)
     if other is not None:
-        summary["difference"] = {"against": str(other)} | compare(read_jsonl(other), rows)
+        summary["difference"] = other[0] | compare(other[1], rows)
     write_sample_files(folder, answers)
+    write_jsonl(folder / "problems.jsonl", per_problem(rows))
     write_provenance(
         folder / "results.jsonl",
         config={name: OmegaConf.to_container(cfg[name], resolve=True) for name in CONFIG},
@@ -127,7 +144,7 @@ def score(
     )
     write_json(folder / "summary.json", summary)
     print(score_table(summary))
-    print(f"written    {folder}/summary.json, results.jsonl, samples-*.jsonl")
+    print(f"written    {folder}/summary.json, results.jsonl, problems.jsonl, samples-*.jsonl")
     return summary
 
 
@@ -150,6 +167,35 @@ def write_sample_files(folder: Path, answers: list[Answer]) -> None:
         groups.setdefault(name, []).append((answer.sample.task_id, answer.source))
     for name, programs in groups.items():
         write_samples(folder / f"samples-{name}.jsonl", programs)
+
+
+def other_results(
+    cfg: Config, folder: Path, problems: list[Problem], protocol: Protocol
+) -> tuple[dict, list[dict]] | None:
+    """(what to say of them, rows) of the results to compare with, read before ours may take their place."""
+    path = results_to_compare(cfg, folder)
+    if path is None:
+        return None
+    if path.resolve() == (folder / "results.jsonl").resolve():
+        raise ValueError(f"{path} is where this evaluation writes its own results; compare with another one")
+    summary, notes = path.with_name("summary.json"), []
+    if summary.exists():
+        found = json.loads(summary.read_text(encoding="utf-8"))
+        if found["protocol"]["digest"] != protocol.digest:
+            notes.append(f"judged under protocol {found['protocol']['name']}, this under {protocol.name}")
+        if found["problems"]["digest"] != problems_digest(problems):
+            notes.append(f"other problems or tests ({found['problems']['source']}); shared ids are compared")
+    return {"against": str(path), "notes": notes}, rows_with_verdicts(path)
+
+
+def rows_with_verdicts(path: Path) -> list[dict]:
+    """The rows of a results file, checked for what a comparison reads."""
+    for number, row in iterate_jsonl(path):
+        if not {"task_id", "verdict"} <= row.keys():
+            raise ValueError(
+                f"{path}, line {number}: no task_id or no verdict; give a results.jsonl as compare"
+            )
+    return read_jsonl(path)
 
 
 def results_to_compare(cfg: Config, folder: Path) -> Path | None:

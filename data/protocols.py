@@ -8,6 +8,7 @@ EvalPlus, Liu et al. 2023 (2305.01210) with its repository's prompts and stop st
 import dataclasses
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from data.extract import cut_at_stop, defines, extract
 from data.jsonl import digest
@@ -101,7 +102,7 @@ def choose_protocol(name: str | None, benchmark: str, has_chat_template: bool = 
     """The protocol `name`, or the usual one of the benchmark; `evalplus` is chat iff there is a template."""
     name = name or DEFAULTS.get(benchmark, "plain")
     if name == "evalplus":
-        family = "mbpp" if benchmark.startswith("mbpp") else "humaneval"
+        family = "mbpp" if Path(benchmark).name.lower().startswith("mbpp") else "humaneval"
         name = "evalplus_chat" if has_chat_template else f"evalplus_base_{family}"
     if name not in PROTOCOLS:
         raise ValueError(f"no protocol {name!r}; there are evalplus, {', '.join(PROTOCOLS)}")

@@ -1,11 +1,12 @@
 """A summary (data/statistics.py) as text for the terminal."""
 
 DECODINGS = ("greedy", "sampled", "unstated")
+CELLS = 3  # pass@k on a line
 
 
 def score_table(summary: dict) -> str:
     """Scores with intervals, verdicts, and the paired comparison when there is one."""
-    lines = ["", f"{'':<18}{'pass@1':>8}  {'95 % interval':<16}{'problems':>9}{'samples each':>14}"]
+    lines = ["", f"{'decoding':<18}{'pass@1':>8}  {'95 % interval':<16}{'problems':>9}{'samples each':>14}"]
     sections = [("", summary)] + ([("base tests ", summary["base"])] if "base" in summary else [])
     for prefix, section in sections:
         lines += [
@@ -17,23 +18,27 @@ def score_table(summary: dict) -> str:
     lines.append("verdicts    " + ", ".join(f"{kind} {n}" for kind, n in summary["verdicts"].items()))
     if summary.get("extraction_failed"):
         lines.append(f"extraction  failed on {summary['extraction_failed']}: the entry point is not in them")
+    if "protocol" in summary:
+        lines.append("protocol    {name} {digest}".format(**summary["protocol"]))
+    if "seconds" in summary:
+        lines.append("seconds     " + ", ".join(f"{name} {s:g}" for name, s in summary["seconds"].items()))
     if "difference" in summary:
         lines += comparison_lines(summary["difference"])
     return "\n".join(lines)
 
 
 def score_lines(name: str, score: dict) -> list[str]:
-    """pass@1, then pass@k for the powers of two and the largest k; summary.json has every k."""
-    lines = [
-        f"{name:<18}{score['pass_at_1']:>8.3f}  {interval(score):<16}"
-        f"{score['n_problems']:>9}{score['n_samples']:>14}"
+    """pass@1, then pass@k for every other k, some to a line."""
+    cells = [
+        f"pass@{k:<4}{at_k['mean']:.3f} {interval(at_k)}"
+        for k, at_k in score["pass_at_k"].items()
+        if k != "1"
     ]
-    last = max(map(int, score["pass_at_k"]))
-    for k in range(2, last + 1):
-        if k & (k - 1) == 0 or k == last:
-            at_k = score["pass_at_k"][str(k)]
-            lines.append(f"{f'  pass@{k}':<18}{at_k['mean']:>8.3f}  {interval(at_k)}")
-    return lines
+    return [
+        f"{name:<18}{score['pass_at_1']:>8.3f}  {interval(score):<16}"
+        f"{score['n_problems']:>9}{score['n_samples']:>14}",
+        *("  " + "   ".join(cells[i : i + CELLS]) for i in range(0, len(cells), CELLS)),
+    ]
 
 
 def interval(score: dict) -> str:
@@ -42,6 +47,7 @@ def interval(score: dict) -> str:
 
 def comparison_lines(difference: dict) -> list[str]:
     lines = [f"\nagainst {difference['against']}"]
+    lines += [f"  note: {note}" for note in difference["notes"]]
     for name in DECODINGS:
         if name in difference:
             d = difference[name]

@@ -173,6 +173,23 @@ def summarise(rows: Sequence[Mapping]) -> dict:
     return summary | {"verdicts": dict(verdicts.most_common())}
 
 
+def per_problem(rows: Iterable[Mapping]) -> list[dict]:
+    """For each problem and decoding: samples judged, samples passed, verdicts by kind."""
+    groups: dict[tuple[str, str], list[Mapping]] = {}
+    for row in rows:
+        groups.setdefault((row["task_id"], decoding(row)), []).append(row)
+    return [
+        {
+            "task_id": task_id,
+            "decoding": name,
+            "samples": sum(row["verdict"] != "internal_error" for row in group),
+            "passed": sum(row["verdict"] == "passed" for row in group),
+            "verdicts": dict(Counter(str(row["verdict"]) for row in group).most_common()),
+        }
+        for (task_id, name), group in groups.items()
+    ]
+
+
 def shared_rates(
     base: Iterable[Mapping], new: Iterable[Mapping]
 ) -> tuple[list[str], list[float], list[float]]:

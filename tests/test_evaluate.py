@@ -71,9 +71,56 @@ def test_a_file_of_samples_is_scored_without_a_model(config, tmp_path, capsys):
     assert [(row["task_id"], row["sample"]) for row in results][-1] == ("own/3", 1)
     whole = read_jsonl(folder / "samples-unstated.jsonl")
     assert whole[0] == {"task_id": "own/0", "solution": "def add0(x):\n    return x + 0\n"}
+    problems = read_jsonl(folder / "problems.jsonl")
+    assert [(row["task_id"], row["samples"], row["passed"]) for row in problems] == [
+        ("own/0", 3, 2), ("own/1", 2, 2), ("own/2", 2, 1), ("own/3", 2, 1),
+    ]  # fmt: skip
+    assert problems[2]["verdicts"] == {"wrong_answer": 1, "passed": 1}
     out = capsys.readouterr().out
     assert "unstated" in out
     assert "passed 6, wrong_answer 3" in out
+    assert f"protocol    plain {summary['protocol']['digest']}" in out
+    assert "seconds     judging" in out
+    assert "pass@2   1.000 [1.000, 1.000]" in out
+
+
+def test_files_of_one_name_keep_apart(config, tmp_path):
+    for folder, rows in (("a", RIGHT), ("b", WRONG), ("a", RIGHT)):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        evaluate.score_file(config(samples(tmp_path / folder, rows)))
+    first, second = (tmp_path / "out" / name for name in ("samples-problems", "samples-problems.2"))
+    assert json.loads((first / "summary.json").read_text())["verdicts"] == {"passed": 4}
+    assert json.loads((second / "summary.json").read_text())["verdicts"] == {"wrong_answer": 4}
+    assert not (tmp_path / "out" / "samples-problems.3").exists()
+
+
+def test_results_are_never_compared_with_themselves(config, tmp_path):
+    given = samples(tmp_path, RIGHT)
+    evaluate.score_file(config(given))
+    with pytest.raises(ValueError, match="where this evaluation writes its own results"):
+        evaluate.score_file(config(given, f"compare={tmp_path}/out/samples-problems"))
+
+
+def test_a_comparison_across_protocols_or_problems_says_so(config, tmp_path, capsys):
+    evaluate.score_file(config(samples(tmp_path, RIGHT, "old.jsonl"), "protocol=humaneval"))
+    write_jsonl(tmp_path / "problems.jsonl", [dict(p, test=p["test"] + "\n") for p in PROBLEMS])
+    compare = f"compare={tmp_path}/out/old-problems/results.jsonl"
+    evaluate.score_file(config(samples(tmp_path, WRONG, "new.jsonl"), compare))
+    out = capsys.readouterr().out
+    assert "note: judged under protocol humaneval, this under plain" in out
+    assert "note: other problems or tests" in out
+    assert "fixed 0, broken 4 of 4" in out
+
+
+def test_comparing_with_what_holds_no_verdicts_is_refused_before_anything_is_judged(
+    config, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(evaluate, "judge_answers", lambda *arguments: pytest.fail("judged"))
+    given = samples(tmp_path, RIGHT)
+    with pytest.raises(ValueError, match="line 1: no task_id or no verdict; give a results.jsonl"):
+        evaluate.score_file(config(given, f"compare={tmp_path}/samples.jsonl"))
+    with pytest.raises(FileNotFoundError, match="nothing to compare with"):
+        evaluate.score_file(config(given, "compare=nowhere"))
 
 
 def test_what_we_write_scores_the_same_when_read_back(config, tmp_path):
@@ -103,8 +150,7 @@ def test_comparing_prints_the_paired_test_and_the_problems(config, tmp_path, cap
     out = capsys.readouterr().out
     assert "fixed own/0, own/1, own/2" in out
     assert "broken own/3" in out
-    with pytest.raises(FileNotFoundError, match="nothing to compare with"):
-        evaluate.score_file(config(new, "compare=nowhere"))
+    assert "note:" not in out
 
 
 def test_extraction_failures_are_counted(config, tmp_path):
@@ -173,8 +219,8 @@ def test_a_checkpoint_is_scored_greedy_and_sampled_and_against_base(config, tmp_
         assert {"mean", "ci_low", "ci_high", "p_value", "fixed", "broken"} <= difference[name].keys()
         assert (difference[name]["mean"], difference[name]["fixed"]) == (0.75, 3)
     assert {path.name for path in (tmp_path / "out" / "dpo-test-sample").iterdir()} == {
-        "completions.jsonl", "results.jsonl", "results.jsonl.meta.json", "samples-greedy.jsonl",
-        "samples-sampled.jsonl", "summary.json",
+        "completions.jsonl", "problems.jsonl", "results.jsonl", "results.jsonl.meta.json",
+        "samples-greedy.jsonl", "samples-sampled.jsonl", "summary.json",
     }  # fmt: skip
 
 

@@ -54,6 +54,8 @@ def test_every_part_of_a_protocol_changes_its_digest():
         (None, "mbpp", True, "mbpp_3shot"),
         ("evalplus", "humaneval", False, "evalplus_base_humaneval"),
         ("evalplus_chat", "humaneval", False, "evalplus_chat"),
+        ("evalplus", "copies/MbppPlus-v0.2.0.jsonl", False, "evalplus_base_mbpp"),
+        ("evalplus", "mbpp/HumanEvalPlus.jsonl", False, "evalplus_base_humaneval"),
     ],
 )
 def test_the_usual_protocol_of_a_benchmark(name, benchmark, template, chosen):
