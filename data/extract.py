@@ -240,9 +240,8 @@ def comments_after(lines: list[bytes], node: ast.stmt) -> bytes:
     last statement, on the same line or below it, indented at least like the body."""
     if not isinstance(node, DEFINITIONS):
         return b""
-    tail = re.match(rb"[ \t]*;?[ \t]*(#[^\r\n]*)?", lines[node.end_lineno - 1][node.end_col_offset :])[
-        0
-    ].rstrip(b" \t")
+    rest = re.match(rb"[ \t]*;?[ \t]*(#[^\n]*)?", lines[node.end_lineno - 1][node.end_col_offset :])
+    tail = rest[0] if rest[1] else rest[0].rstrip(b" \t")  # a comment keeps its blanks, and its CR
     body = first_line(node.body[0])
     if body == node.lineno:
         return tail
@@ -251,7 +250,7 @@ def comments_after(lines: list[bytes], node: ast.stmt) -> bytes:
     for line in lines[node.end_lineno :]:
         pending, ending = pending + ending, line
         if line.strip():
-            text = line.rstrip(b"\r\n")
+            text = line.removesuffix(b"\n")
             if not text.lstrip().startswith(b"#") or indentation(text) < depth:
                 break
             tail, pending, ending = tail + pending + text, b"", line[len(text) :]
