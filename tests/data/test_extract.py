@@ -5,7 +5,8 @@ import random
 
 import pytest
 
-from data.extract import cut_at_stop, defines, extract, fenced_blocks, longest_program
+from data.extract import cut_at_stop, defines, extract, fenced_blocks
+from data.longest_program import longest_program
 
 ANSWER = """Here is the solution, it's short:
 
@@ -131,7 +132,7 @@ def test_ten_thousand_lines_need_few_parses(monkeypatch):
     code = "".join(f"def f{i}(x):\n    y = x + {i}\n    return y\n\n\n" for i in range(800))
     prose = "Don't worry (it's explained below):\n" * 3000
     text = prose + code + prose
-    monkeypatch.setattr("data.extract.ast.parse", counting)
+    monkeypatch.setattr("data.longest_program.ast.parse", counting)
     assert longest_program(text).strip() == code.strip()
     assert parsed < 10 * text.count("\n")
 
@@ -149,7 +150,7 @@ def test_hopeless_texts_stay_within_the_effort(line, monkeypatch):
         return real(source, *arguments, **keywords)
 
     text = line * (5000 // line.count("\n"))
-    monkeypatch.setattr("data.extract.ast.parse", counting)
+    monkeypatch.setattr("data.longest_program.ast.parse", counting)
     longest_program(text)
     assert parsed < 40 * text.count("\n") + 20_000
 
@@ -168,10 +169,11 @@ def test_an_unknown_mode_names_the_known_ones():
         extract("", "f", "fence")
 
 
-def test_fenced_takes_the_block_that_defines_the_entry_point():
-    two = "```\nf(1)\n```\n" + ANSWER
-    assert extract(two, "f", "fenced").startswith("import math")
-    assert extract(two, "missing", "fenced") == "f(1)\n"
+def test_fenced_takes_the_last_block_that_defines_the_entry_point():
+    other = "```\nf(1)\n```\n"
+    assert extract(other + ANSWER + other, "f", "fenced").startswith("import math")
+    assert extract(ANSWER + "```\nf = abs\n```\n", "f", "fenced") == "f = abs\n"
+    assert extract(ANSWER + other, "missing", "fenced") == "f(1)\n"
     assert extract("no fence", "f", "fenced") == "no fence"
 
 
