@@ -181,10 +181,11 @@ def other_results(
     summary, notes = path.with_name("summary.json"), []
     if summary.exists():
         found = json.loads(summary.read_text(encoding="utf-8"))
-        if found["protocol"]["digest"] != protocol.digest:
-            notes.append(f"judged under protocol {found['protocol']['name']}, this under {protocol.name}")
-        if found["problems"]["digest"] != problems_digest(problems):
-            notes.append(f"other problems or tests ({found['problems']['source']}); shared ids are compared")
+        judged, asked = found.get("protocol", {}), found.get("problems", {})
+        if judged.get("digest") != protocol.digest:
+            notes.append(f"judged under protocol {judged.get('name')}, this under {protocol.name}")
+        if asked.get("digest") != problems_digest(problems):
+            notes.append(f"other problems or tests ({asked.get('source')}); shared ids are compared")
     return {"against": str(path), "notes": notes}, rows_with_verdicts(path)
 
 
