@@ -14,6 +14,7 @@ import time
 from evalplus.sanitize import sanitize
 
 from data.extract import extract
+from data.syntax import parse
 
 PROSE = """Here's the solution:
 Sure! I can help (see below).
@@ -254,7 +255,7 @@ def main() -> None:
     parser.add_argument("--show", type=int, default=3, help="differing answers to print in full")
     given = parser.parse_args()
     rng = random.Random(given.seed)
-    seconds, differing, changed, lines = [0.0, 0.0], [], 0, 0
+    seconds, differing, hopeless, changed, lines = [0.0, 0.0], [], 0, 0, 0
     for _ in range(given.count):
         text, name = answer(rng), rng.choice(NAMES)
         start = time.process_time()
@@ -264,11 +265,14 @@ def main() -> None:
         seconds = [seconds[0] + middle - start, seconds[1] + time.process_time() - middle]
         changed += theirs != text
         lines += text.count("\n") + 1
-        if ours != theirs:
+        if ours != theirs and "\n" not in ours and parse(ours) is None:
+            hopeless += 1
+        elif ours != theirs:
             differing.append((text, name, ours, theirs))
     for text, name, ours, theirs in differing[: given.show]:
         print(f"entry point {name}\n{text!r}\nhere  {ours!r}\nthere {theirs!r}\n")
     print(f"{given.count} answers, {lines} lines, {changed} changed by extraction: {len(differing)} differ")
+    print(f"{hopeless} more differ where no two lines are a program: a fragment of the first line there")
     print(f"CPU seconds: {seconds[0]:.1f} here, {seconds[1]:.1f} there")
 
 

@@ -4,8 +4,9 @@ Decorated functions, functions without a `return`, `try: import` and tuple assig
 definitions the first wins; statements of one line alone are not seen as code (Liu et al. 2023, release
 0.3.1). EvalPlus reads code with tree-sitter; here `ast` does, and the differences are written out.
 
-One remains: where no two lines in a row are a program, EvalPlus takes the first line, and its parser may find
-a fragment of a statement in a line that does not parse. Here that line comes back as it is.
+Two remain. Where no two lines in a row are a program, EvalPlus takes the first line, and its parser may find
+a fragment of a statement in a line that does not parse; here that line comes back as it is. And a lone
+carriage return ends a line for Python, but not for EvalPlus's parser.
 """
 
 import ast
@@ -64,7 +65,7 @@ def comments_after(lines: list[bytes], node: ast.stmt) -> bytes:
     rest = re.match(rb"[ \t]*;?[ \t]*(#[^\n]*)?", lines[node.end_lineno - 1][node.end_col_offset :])
     tail = rest[0] if rest[1] else rest[0].rstrip(b" \t")  # a comment keeps its blanks, and its CR
     body = first_line(node.body[0])
-    if body == node.lineno:
+    if lines[body - 1][: node.body[0].col_offset].strip():  # the body stands on the line of its colon
         return tail
     depth, pending = indentation(lines[body - 1]), b""
     ending = lines[node.end_lineno - 1][node.end_col_offset + len(tail) :]
@@ -94,7 +95,7 @@ def evalplus_assigned_name(node: ast.Assign | ast.AnnAssign) -> str | None:
 
 
 def identifiers(node: ast.AST) -> set[str]:
-    """Every identifier in a subtree: variables, attributes, arguments, imported and defined names."""
+    """Every identifier in a subtree: variables, attributes, arguments, imported, defined, matched names."""
     names: set[str] = set()
     for part in ast.walk(node):
         if isinstance(part, ast.Name):
@@ -103,10 +104,16 @@ def identifiers(node: ast.AST) -> set[str]:
             names.add(part.attr)
         elif isinstance(part, ast.arg | ast.keyword):
             names.add(part.arg or "")
+        elif isinstance(part, ast.ImportFrom):
+            names.update((part.module or "").split("."))
         elif isinstance(part, ast.alias):
             names.update(part.name.split("."), [part.asname or ""])
         elif isinstance(part, ast.Global | ast.Nonlocal):
             names.update(part.names)
-        elif isinstance(part, (*DEFINITIONS, ast.ExceptHandler)):
+        elif isinstance(part, (*DEFINITIONS, ast.ExceptHandler, ast.MatchAs, ast.MatchStar)):
             names.add(part.name or "")
+        elif isinstance(part, ast.MatchMapping):
+            names.add(part.rest or "")
+        elif isinstance(part, ast.MatchClass):
+            names.update(part.kwd_attrs)
     return names - {""}
