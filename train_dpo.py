@@ -2,14 +2,13 @@
 
     python train_dpo.py +exp=quickstart loss.beta=0.05
     python train_dpo.py +exp=quickstart loss=ipo               # any file of conf/loss
+    torchrun --nproc-per-node 8 train_dpo.py model=pretrained model.path=...     # model/distributed.py
 
 The reference is never a second model: before its first step the policy *is* the reference, so it scores the
 pairs once and the numbers are kept on disk (data/reference_cache.py). Letters: B pairs, T tokens of a batch,
 N completion tokens, D width.
 """
 
-import math
-import sys
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -19,7 +18,6 @@ import numpy as np
 import torch
 from omegaconf import OmegaConf
 from torch import Tensor
-from tqdm import tqdm
 
 from conf.program import checkpoint_folder, claim_output, loss_function, program, training_objective
 from conf.schema import Config
@@ -41,7 +39,8 @@ from data.types import PreferencePair
 from losses.contract import needs_whole_batch, takes
 from losses.logprobs import token_logps
 from losses.types import LossFunction, PairLogps, PreferenceLoss
-from model.checkpoint import save_model, weights_digest
+from model.checkpoint import weights_digest
+from model.distributed import on_first, require_one_process, reshard, share, total, wait
 from model.lora import disabled
 from model.optim import adamw, clip_grad_norm
 from model.training import (
@@ -55,7 +54,9 @@ from model.training import (
     due,
     load_policy,
     load_state,
+    progress,
     save_checkpoint,
+    save_policy,
 )
 from model.transformer import Transformer
 
@@ -90,8 +91,9 @@ def score(model: Transformer, compute: Compute, pairs: Sequence[PreferencePair])
     batch = collate(pairs, range(len(pairs))).to(compute.device)
     with compute.cast():
         logps = completion_logps(model, batch).cpu().numpy()
+    reshard(model)
     ends = np.cumsum([len(ids) for pair in pairs for ids in (pair.chosen_ids, pair.rejected_ids)])
-    sides = np.split(logps, ends[:-1])
+    sides = np.split(logps, ends.astype(int))[:-1]
     return list(zip(sides[::2], sides[1::2], strict=True))
 
 
@@ -143,7 +145,10 @@ def reference_columns(
         rescore = partial(score, model, compute)
         sample = [pairs[i] for i in epoch_order(len(pairs), cfg.run.seed, 2**31)[:8]]
         with disabled(model):
-            fill(cache, pairs, rescore, cfg.optim.microbatch, partial(tqdm, desc="reference", unit="batch"))
+            bar = partial(progress, desc="reference", unit="batch")
+            fill(cache, pairs, rescore, cfg.optim.microbatch, bar, share)
+            wait()
+            cache.read()  # what the other processes scored
             worst = disagreement(cache, sample, rescore)
         if worst > STEP_0_TOLERANCE[compute.dtype]:  # the loss would not start at log 2
             raise ValueError(
@@ -163,12 +168,15 @@ def train_step(
     clip: float,
     metrics: Metrics,
 ) -> Tensor | None:
-    """One optimiser step on the mean over all pairs, however they were cut; returns the loss's own state."""
+    """One optimiser step on the mean over all pairs, however they were dealt and cut.
+
+    Returns the loss's own state.
+    """
     if len(batches) > 1 and needs_whole_batch(loss_fn):
         raise ValueError(
             "this loss couples the pairs of a step: raise optim.microbatch, or lower optim.batch"
         )
-    count = sum(len(batch.spans) for batch in batches)
+    count = total(sum(len(batch.spans) for batch in batches))
     for batch in batches:
         out = pair_losses(model, batch, loss_fn, compute, metrics)
         (out.losses.sum() / count).backward()
@@ -186,15 +194,18 @@ def validate(
     metrics = Metrics()
     for batch in batches:
         pair_losses(model, batch, loss_fn, compute, metrics)
+    reshard(model)
     return {f"validation/{name}": value for name, value in metrics.means().items()}
 
 
 @program
-def main(cfg: Config) -> None:
+def main(cfg: Config) -> int | None:
     """Compose, read, load, score the reference, loop, save."""
     torch.manual_seed(cfg.run.seed)
-    compute = Compute.choose(cfg.device, cfg.model.dtype)
+    compute = Compute.choose(cfg.device, cfg.model.dtype).join()
     loss_fn = loss_function(cfg.loss)
+    if needs_whole_batch(loss_fn):
+        require_one_process("this loss couples the pairs of a step")
 
     start = checkpoint_folder(cfg, cfg.run.init)
     tokenizer = load_tokenizer(start)
@@ -214,7 +225,7 @@ def main(cfg: Config) -> None:
         loss=OmegaConf.to_container(cfg.loss, resolve=True),
         weights=cfg.data.weights and file_digest(cfg.data.weights),
     )
-    done = claim_output(out, objective, plan.last)
+    done = on_first(claim_output, out, objective, plan.last)
     if done == plan.last:
         return
 
@@ -224,20 +235,21 @@ def main(cfg: Config) -> None:
     if cfg.model.compile:
         compile_blocks(model)
     optimizer = adamw(model, cfg.optim.lr, tuple(cfg.optim.betas), cfg.optim.eps, cfg.optim.weight_decay)
-    state = load_state(out, optimizer, compute.device) if done else None  # of a loss that remembers
+    kept = load_state(out, optimizer, compute.device) if done else {}
+    state, best = kept.get("loss_state"), kept.get("best")  # what the loss remembers; loss of dpo-best
     columns = {
         "reference": reference_columns(cfg, pairs, start, model, compute, done),
         "weights": read_columns(cfg.data.weights, pairs) if cfg.data.weights else None,
     }
 
     def batches(index: Sequence[int]) -> list[PairBatch]:
-        """The microbatches of the pairs at `index`, on the device."""
-        groups = microbatches([token_count(pairs[i]) for i in index], cfg.optim.microbatch)
+        """This process's microbatches of the pairs at `index`, on the device."""
+        groups = share(microbatches([token_count(pairs[i]) for i in index], cfg.optim.microbatch))
         return [collate(pairs, [index[i] for i in group], **columns).to(compute.device) for group in groups]
 
     log, metrics, interrupt = MetricsLog(out.with_name("dpo.metrics.jsonl"), done), Metrics(), Interrupt()
-    best, clock, unread, saved = math.inf, time.perf_counter(), [], done
-    bar = tqdm(range(done, plan.last), initial=done, total=plan.last, desc="train_dpo", unit="step")
+    clock, unread, saved = time.perf_counter(), [], done
+    bar = progress(range(done, plan.last), initial=done, total=plan.last, desc="train_dpo", unit="step")
     for step in bar:
         epoch, places = plan.place(step)
         index = [train[i] for i in epoch_order(len(train), cfg.run.seed, epoch)[places]]
@@ -247,8 +259,8 @@ def main(cfg: Config) -> None:
         state = train_step(model, optimizer, batches(index), now, compute, cfg.optim.clip, metrics)
         unread += [pairs[i].task_id for i in index]
 
-        done, last = step + 1, step + 1 == plan.last or interrupt.signal is not None
-        saving = last or due(done, cfg.optim.save_every)
+        done, last, stop = step + 1, step + 1 == plan.last, interrupt.signal()
+        saving = last or stop or due(done, cfg.optim.save_every)
         if saving or due(done, cfg.optim.log_every):
             values = metrics.means() | {"lr": plan.schedule(step), "epoch": done / plan.per_epoch}
             check_finite(values, done, saved, unread)
@@ -258,20 +270,21 @@ def main(cfg: Config) -> None:
         if held_out and (last or due(done, cfg.optim.validate_every)):
             values = validate(model, batches(held_out), loss_fn, compute)
             log.write(done, values)
-            if cfg.optim.validate_every and values["validation/loss"] < best:
+            if cfg.optim.validate_every and (best is None or values["validation/loss"] < best):
                 best = values["validation/loss"]
-                save_model(model, out.with_name("dpo-best"), tokenizer_from=start)
+                save_policy(model, out.with_name("dpo-best"), tokenizer_from=start)
         if saving:
-            position = {"step": done, "last_step": plan.last, "objective": objective}
-            position["loss_state"] = None if state is None else state.tolist()
-            save_checkpoint(model, out, tokenizer_from=start, optimizer=optimizer, **position)
+            position = {"step": done, "last_step": plan.last, "objective": objective, "best": best}
+            memory = {"optimizer": optimizer, "loss_state": state}
+            save_checkpoint(model, out, tokenizer_from=start, **memory, **position)
             saved = done
-        if interrupt.signal is not None and done < plan.last:
+        if stop and not last:
             print(f"\nstopped after step {done} of {plan.last}; {out} is saved, the same command goes on")
-            sys.exit(128 + interrupt.signal)
+            return 128 + stop
 
     seconds = time.perf_counter() - clock
-    write_provenance(out, objective=objective, pairs=cfg.data.pairs, dropped=dropped, seconds=seconds)
+    made_by = {"objective": objective, "pairs": cfg.data.pairs, "dropped": dropped, "seconds": seconds}
+    on_first(write_provenance, out, **made_by)
     print(f"policy     {out}")
 
 

@@ -7,7 +7,6 @@ The same loop as train_dpo.py with one side, no reference and a mean over comple
 `model.path: null` it first builds a tokenizer and a new model from `model.architecture`.
 """
 
-import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -15,7 +14,6 @@ from pathlib import Path
 
 import torch
 from omegaconf import OmegaConf
-from tqdm import tqdm
 
 from conf.program import checkpoint_folder, claim_output, program, training_objective
 from conf.schema import Config
@@ -25,6 +23,7 @@ from data.tokenizer import Tokenizer, check_vocabulary, load_tokenizer, train_to
 from data.toy import demonstrations
 from data.types import PreferencePair
 from model.checkpoint import weights_digest
+from model.distributed import on_first, reshard, shard, share, total
 from model.families import parse_config
 from model.optim import adamw, clip_grad_norm
 from model.training import (
@@ -38,6 +37,7 @@ from model.training import (
     due,
     load_policy,
     load_state,
+    progress,
     save_checkpoint,
 )
 from model.transformer import Transformer
@@ -94,7 +94,7 @@ def train_step(
     metrics: Metrics,
 ) -> None:
     """One optimiser step on the mean over the completion tokens of all its batches."""
-    tokens = sum(len(batch.target) for batch in batches)
+    tokens = total(sum(len(batch.target) for batch in batches))
     for batch in batches:
         with compute.cast():
             logps = completion_logps(model, batch)
@@ -112,21 +112,22 @@ def validate(model: Transformer, batches: Sequence[PairBatch], compute: Compute)
     for batch in batches:
         with compute.cast():
             metrics.add(loss=-completion_logps(model, batch))
+    reshard(model)
     return {"validation/loss": metrics.means()["loss"]}
 
 
 @program
-def main(cfg: Config) -> None:
+def main(cfg: Config) -> int | None:
     """Compose, read, load or build, loop, save."""
     torch.manual_seed(cfg.run.seed)
-    compute = Compute.choose(cfg.device, cfg.model.dtype)
+    compute = Compute.choose(cfg.device, cfg.model.dtype).join()
 
     rows = read_demonstrations(cfg)
     start = checkpoint_folder(cfg, cfg.run.init) if cfg.model.path or cfg.run.init else None
     vocabulary = start or Path(cfg.run.dir, "tokenizer")
-    if not vocabulary.exists():
+    if not on_first(vocabulary.exists):
         texts = [row["prompt"] + row["completion"] for row in rows]
-        train_tokenizer(texts, vocabulary, cfg.data.demonstrations.vocabulary)
+        on_first(train_tokenizer, texts, vocabulary, cfg.data.demonstrations.vocabulary)
     tokenizer = load_tokenizer(vocabulary)
     examples, dropped = tokenise(rows, tokenizer, cfg)
     train, held_out = split_by_problem(examples, cfg.data.validation_share, cfg.run.seed)
@@ -142,7 +143,7 @@ def main(cfg: Config) -> None:
         init=weights_digest(start) if start else OmegaConf.to_container(cfg.model.architecture),
         examples=digest([(e.prompt_ids, e.chosen_ids) for e in examples]),
     )
-    done = claim_output(out, objective, plan.last)
+    done = on_first(claim_output, out, objective, plan.last)
     if done == plan.last:
         return
 
@@ -150,7 +151,7 @@ def main(cfg: Config) -> None:
         resumed = out if done else None
         model = load_policy(start or out, resumed, compute, **cfg.model.lora)
     else:
-        model = new_model(cfg, tokenizer).to(compute.device, compute.weights)
+        model = shard(new_model(cfg, tokenizer).to(compute.device, compute.weights), compute.device)
     check_vocabulary(tokenizer, model.config.vocab_size)
     model.checkpoint_activations = cfg.model.activation_checkpointing
     if cfg.model.compile:
@@ -160,13 +161,13 @@ def main(cfg: Config) -> None:
         load_state(out, optimizer, compute.device)
 
     def batches(index: Sequence[int]) -> list[PairBatch]:
-        """The microbatches of the examples at `index`, on the device."""
-        groups = microbatches([token_count(examples[i]) for i in index], cfg.optim.microbatch)
+        """This process's microbatches of the examples at `index`, on the device."""
+        groups = share(microbatches([token_count(examples[i]) for i in index], cfg.optim.microbatch))
         return [collate(examples, [index[i] for i in group]).to(compute.device) for group in groups]
 
     log, metrics, interrupt = MetricsLog(out.with_name("sft.metrics.jsonl"), done), Metrics(), Interrupt()
     clock, unread, saved = time.perf_counter(), [], done
-    bar = tqdm(range(done, plan.last), initial=done, total=plan.last, desc="train_sft", unit="step")
+    bar = progress(range(done, plan.last), initial=done, total=plan.last, desc="train_sft", unit="step")
     for step in bar:
         epoch, places = plan.place(step)
         index = [train[i] for i in epoch_order(len(train), cfg.run.seed, epoch)[places]]
@@ -175,8 +176,8 @@ def main(cfg: Config) -> None:
         train_step(model, optimizer, batches(index), compute, cfg.optim.clip, metrics)
         unread += [examples[i].task_id for i in index]
 
-        done, last = step + 1, step + 1 == plan.last or interrupt.signal is not None
-        saving = last or due(done, cfg.optim.save_every)
+        done, last, stop = step + 1, step + 1 == plan.last, interrupt.signal()
+        saving = last or stop or due(done, cfg.optim.save_every)
         if saving or due(done, cfg.optim.log_every):
             values = metrics.means() | {"lr": plan.schedule(step), "epoch": done / plan.per_epoch}
             check_finite(values, done, saved, unread)
@@ -189,12 +190,12 @@ def main(cfg: Config) -> None:
             position = {"step": done, "last_step": plan.last, "objective": objective}
             save_checkpoint(model, out, tokenizer_from=vocabulary, optimizer=optimizer, **position)
             saved = done
-        if interrupt.signal is not None and done < plan.last:
+        if stop and not last:
             print(f"\nstopped after step {done} of {plan.last}; {out} is saved, the same command goes on")
-            sys.exit(128 + interrupt.signal)
+            return 128 + stop
 
     seconds = time.perf_counter() - clock
-    write_provenance(out, objective=objective, dropped=dropped, seconds=seconds)
+    on_first(write_provenance, out, objective=objective, dropped=dropped, seconds=seconds)
     print(f"policy     {out}")
 
 

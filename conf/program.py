@@ -15,6 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from conf.schema import Config
+from model.distributed import finish
 from model.training import read_position
 
 STAGE_KEYS = (
@@ -37,22 +38,27 @@ def run_dir(home: str) -> str:
 OmegaConf.register_new_resolver("run_dir", run_dir, replace=True)
 
 
-def program(main: Callable[[Config], None]) -> Callable[[], None]:
-    """Make `main(cfg)` a Hydra program. ValueError and OSError are the user's to mend: one line, exit code 1.
+def program(main: Callable[[Config], int | None]) -> Callable[[], None]:
+    """Make `main(cfg)` a Hydra program; what it returns is the exit code.
 
-    Set HYDRA_FULL_ERROR=1 (Hydra's own switch) to see the traceback.
+    ValueError and OSError are the user's to mend: one line, exit code 1; torchrun then ends the other
+    processes. Set HYDRA_FULL_ERROR=1 (Hydra's own switch) to see the traceback.
     """
 
     @functools.wraps(main)
     def guarded(cfg: Config) -> None:
         try:
-            main(cfg)
+            code = main(cfg)
         except (ValueError, OSError) as error:
             if os.environ.get("HYDRA_FULL_ERROR"):
                 raise
             sys.stdout.flush()
-            print(f"error: {error}", file=sys.stderr)
+            rank = os.environ.get("RANK", "0")
+            print(f"error{f' in process {rank}' * (rank != '0')}: {error}", file=sys.stderr)
             sys.exit(1)
+        finish()
+        if code:
+            sys.exit(code)
 
     return hydra.main(version_base="1.3", config_path=str(Path(__file__).parent), config_name="config")(
         guarded

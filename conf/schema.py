@@ -44,7 +44,7 @@ class ModelSettings:
     architecture: dict[str, Any] = MISSING  # config.json of a new model (train_sft.py with path: null)
     dtype: str = MISSING  # auto, fp32, amp (fp32 weights, bf16 products), bf16 (fp32 master weights)
     activation_checkpointing: bool = MISSING
-    compile: bool = MISSING  # torch.compile: slow start, faster steps
+    compile: bool = MISSING  # torch.compile for the blocks; the first steps are slow
     lora: LoraConfig = field(default_factory=LoraConfig)
 
 

@@ -36,12 +36,12 @@ class PairBatch:
     lengths: Tensor  # [2B] float32, completion tokens
     last: Tensor  # [2B] int64, index into N of each completion's end token
     index: tuple[int, ...]  # B positions in the list of pairs
-    reference: Tensor | None = None  # [2B] float32, weighted sums of the reference log-probs
+    reference: Tensor | None = None  # [2B] float64, weighted sums of the reference log-probs
 
     def to(self, device: torch.device) -> "PairBatch":
-        """Everything but the spans, which steer the host, on `device`."""
+        """Everything but the spans, which steer the host, on `device`; nothing waits for a CUDA device."""
         moved = {
-            name: value.to(device, non_blocking=True)
+            name: (value.pin_memory() if device.type == "cuda" else value).to(device, non_blocking=True)
             for name, value in vars(self).items()
             if isinstance(value, Tensor) and name != "spans"
         }
@@ -123,19 +123,10 @@ def collate(
 ) -> PairBatch:
     """Lay out `pairs[i] for i in index`. `weights`, `reference`: per-token (chosen, rejected) of all pairs.
 
+    No pairs make an empty batch, for the process that has nothing to do while others work (distributed.py).
     The first token of *both* completions is predicted by the last prompt token.
     """
-    ids, positions, spans, source, target, row, lengths, token_weights, sums = (
-        [],
-        [],
-        [],
-        [],
-        [],
-        [],
-        [],
-        [],
-        [],
-    )
+    ids, positions, spans, source, target, row, lengths, token_weights, sums = ([] for _ in range(9))
     for b, i in enumerate(index):
         prompt, chosen, rejected = pairs[i].prompt_ids, pairs[i].chosen_ids, pairs[i].rejected_ids
         start, p = len(ids), len(prompt)
@@ -153,18 +144,20 @@ def collate(
                 )
         ids += prompt + chosen + rejected
         positions += [*range(p + len(chosen)), *range(p, p + len(rejected))]
-    row_of, counts = np.array(lengths).T
+    row_of, counts = np.array(lengths, np.int64).reshape(-1, 2).T
     order = np.argsort(row_of)
     return PairBatch(
-        ids=torch.tensor(ids),
-        positions=torch.tensor(positions),
-        spans=torch.tensor(spans),
-        source=torch.tensor(source),
-        target=torch.tensor(target),
-        row=torch.tensor(row),
-        weights=torch.from_numpy(np.concatenate(token_weights).astype(np.float32)),
+        ids=torch.tensor(ids, dtype=torch.int64),
+        positions=torch.tensor(positions, dtype=torch.int64),
+        spans=torch.tensor(spans, dtype=torch.int64).view(-1, 4),
+        source=torch.tensor(source, dtype=torch.int64),
+        target=torch.tensor(target, dtype=torch.int64),
+        row=torch.tensor(row, dtype=torch.int64),
+        weights=torch.from_numpy(np.concatenate([*token_weights, []]).astype(np.float32)),
         lengths=torch.from_numpy(counts[order].astype(np.float32)),
         last=torch.from_numpy((np.cumsum(counts) - 1)[order]),
         index=tuple(int(i) for i in index),
-        reference=torch.tensor([value for _, value in sorted(sums)]) if reference is not None else None,
+        reference=torch.tensor([v for _, v in sorted(sums)], dtype=torch.float64)
+        if reference is not None
+        else None,
     )

@@ -64,11 +64,16 @@ class ReferenceCache:
         identity["scorer"] = SCORER_VERSION
         self.folder = Path(root, digest(identity))
         self.rows: dict[bytes, np.ndarray] = {}
-        if self.folder.is_dir():
-            for shard in sorted(self.folder.glob("*.safetensors")):
-                self.rows |= read_shard(shard)
-        else:
+        self.known: set[Path] = set()  # shards whose rows are here
+        if not self.folder.is_dir():
             write_json(self.folder / "identity.json", identity)
+        self.read()
+
+    def read(self) -> None:
+        """Take in the shards that others have written meanwhile."""
+        for shard in sorted({*self.folder.glob("*.safetensors")} - self.known):
+            self.rows |= read_shard(shard)
+            self.known.add(shard)
 
     def add(self, rows: dict[bytes, np.ndarray]) -> None:
         """Append one shard, whole or not at all."""
@@ -78,8 +83,10 @@ class ReferenceCache:
                 f"the reference gives non-finite log-probs to {bad} completions; check its weights"
             )
         number = len(list(self.folder.glob("*.safetensors")))
-        write_shard(self.folder / f"{number:06d}-{os.urandom(3).hex()}.safetensors", rows)
+        shard = self.folder / f"{number:06d}-{os.urandom(3).hex()}.safetensors"
+        write_shard(shard, rows)
         self.rows |= rows
+        self.known.add(shard)
 
     def has(self, pair: PreferencePair) -> bool:
         return all(key in self.rows for key in row_keys(pair))
@@ -95,17 +102,21 @@ def fill(
     score: Score,
     budget: int,
     progress: Callable[[Iterable], Iterable] = iter,
+    share: Callable[[Iterable[list[int]]], list[list[int]]] = list,
     per_shard: int = 64,
 ) -> int:
-    """Score the pairs the cache lacks, `budget` tokens at a time; returns how many there were."""
+    """Score the pairs the cache lacks, `budget` tokens at a time; returns how many there were.
+
+    `share` picks this process's part of the batches; some of it may be empty.
+    """
     absent = [pair for pair in pairs if not cache.has(pair)]
-    groups = list(microbatches([token_count(pair) for pair in absent], budget))
+    groups = share(microbatches([token_count(pair) for pair in absent], budget))
     pending: dict[bytes, np.ndarray] = {}
     for number, group in enumerate(progress(groups), start=1):
         members = [absent[i] for i in group]
         for pair, sides in zip(members, score(members), strict=True):
             pending |= dict(zip(row_keys(pair), sides, strict=True))
-        if number % per_shard == 0 or number == len(groups):
+        if pending and (number % per_shard == 0 or number == len(groups)):
             cache.add(pending)
             pending = {}
     return len(absent)

@@ -33,6 +33,11 @@ HALF = (torch.bfloat16, torch.float16)
 HALF_ATTENTION_KEYS = 1024  # above, the weights that it keeps cost more memory than its speed is worth
 
 
+def send(index: Tensor, device: torch.device) -> Tensor:
+    """A small tensor from the host to the device; the host goes on at once."""
+    return (index.pin_memory() if device.type == "cuda" else index).to(device, non_blocking=True)
+
+
 class Pairs:
     """Where the sequences of a batch lie, worked out once for all layers.
 
@@ -60,7 +65,7 @@ class Pairs:
                     index.append(index[-1][:prompt])
                     index.append(torch.arange(start + prompt + chosen, start + prompt + chosen + rejected))
                 start += prompt + chosen + rejected
-            self.on_device["keys"] = torch.cat(index).to(device, non_blocking=True)
+            self.on_device["keys"] = send(torch.cat(index), device)
         return self.on_device["keys"]
 
     def boundaries(self, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -68,7 +73,7 @@ class Pairs:
         if "boundaries" not in self.on_device:
             sizes = torch.tensor([self.query_sizes, self.key_sizes])
             ends = F.pad(sizes.cumsum(1), (1, 0)).to(torch.int32)
-            self.on_device["boundaries"] = tuple(ends.to(device, non_blocking=True))
+            self.on_device["boundaries"] = tuple(send(ends, device))
         return self.on_device["boundaries"]
 
     def mask(self, new: int, total: int, window: int, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -83,7 +88,7 @@ class Pairs:
 
     def longest(self) -> Tensor:
         """For each token, the length of its pair's longer sequence, [T] on the CPU."""
-        lengths = torch.tensor(self.rows)
+        lengths = torch.tensor(self.rows, dtype=torch.int64).view(-1, 3)
         return (lengths[:, 0] + lengths[:, 1:].max(1).values).repeat_interleave(lengths.sum(1))
 
 
@@ -103,6 +108,8 @@ def pair_attention(
     part, and, with a window, j is less than `window` positions before i. Scores are scaled, then soft-capped.
     """
     pairs = spans if isinstance(spans, Pairs) else Pairs(spans, len(q))
+    if not pairs.rows:  # an empty batch
+        return q
     if pairs.shared:
         k, v = (t.index_select(0, pairs.keys(t.device)) for t in (k, v))
     if q.is_cuda and one_call_serves(q, scale, window, softcap):

@@ -4,54 +4,45 @@
 
 One mesh dimension. Every block is sharded by itself; embedding, final norm and lm_head stay in the root
 group, which is not resharded after forward, so `lm_head.weight` is an ordinary full tensor when the fused
-log-prob uses it outside the module. With one process every function here is the identity or close to it.
+log-prob uses it outside the module. The microbatches of a step are dealt to the processes in turn. With one
+process every function here is the identity.
 
 Rules for a training loop, each of them checked in tests/model/test_distributed.py:
-- gradients are *sums* over processes: divide each loss by the global number of pairs, never by the local one;
+- gradients are *sums* over processes: divide each loss by the `total` number of pairs, not the local one;
+- every process must run the same number of forwards and backwards: `share` adds empty batches where needed;
 - build the optimiser after `shard` and before the first forward: later the root's parameters may be gathered
   copies;
 - call `reshard` after every pass without backward (scoring, validation), or what is written to the parameters
   afterwards is not seen by the next forward;
-- every process must run the same number of forwards and backwards per step (`global_max` of the count).
+- whatever a process decides (stop, go on from step n) must be the same on all: `on_first`, `largest`.
 """
 
 import os
-import shutil
-from pathlib import Path
-from typing import NamedTuple
+import sys
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
 from model.transformer import Transformer
 
+Numbers = TypeVar("Numbers", float, list[float])
+Result = TypeVar("Result")
 
-class Process(NamedTuple):
-    """Which of how many processes this is, and the device it works on."""
-
-    rank: int
-    world_size: int
-    device: torch.device
-
-    @property
-    def first(self) -> bool:
-        """Whether this process writes files and prints."""
-        return self.rank == 0
+PATIENCE = timedelta(minutes=30)  # how long a process waits for another that saves or reads
 
 
-def setup(device: torch.device) -> Process:
+def setup(device: torch.device) -> torch.device:
     """Join the processes torchrun started (its environment variables say which), or be the only one.
 
-    `device` gives the kind; under torchrun on CUDA each process takes the card of its local rank.
+    Returns the device this process works on: on CUDA the card of its local rank. Only the first one prints.
     """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if world_size == 1:
-        return Process(0, 1, device)
+        return device
     missing = [
         name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ
     ]
@@ -60,6 +51,7 @@ def setup(device: torch.device) -> Process:
             f"WORLD_SIZE is {world_size} but {', '.join(missing)} is not set; start with torchrun, "
             "or unset WORLD_SIZE"
         )
+    backend = "gloo"
     if device.type == "cuda":
         local_rank = int(os.environ["LOCAL_RANK"])
         if local_rank >= torch.cuda.device_count():
@@ -69,9 +61,12 @@ def setup(device: torch.device) -> Process:
             )
         device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
+        backend = "cpu:gloo,cuda:nccl"  # what the hosts agree on never waits for a card
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return Process(dist.get_rank(), dist.get_world_size(), device)
+        dist.init_process_group(backend, timeout=PATIENCE)
+    if not first():
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    return device
 
 
 def several() -> bool:
@@ -79,117 +74,143 @@ def several() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
+def first() -> bool:
+    """Whether this process writes the files, prints and shows progress."""
+    return not several() or dist.get_rank() == 0
+
+
 def finish() -> None:
-    """Leave the group; the last thing a program does. Does nothing in a single process."""
-    if dist.is_available() and dist.is_initialized():
+    """Wait for the others and leave the group; the last thing a program does."""
+    if several():
+        wait()
         dist.destroy_process_group()
 
 
-def shard(policy: Transformer, compute_dtype: torch.dtype | None = None) -> Transformer:
-    """Split the parameters over all processes, in place; the identity on one process.
+def require_one_process(reason: str) -> None:
+    if several():
+        raise ValueError(
+            f"{reason} and needs one process, found {dist.get_world_size()}; start without torchrun"
+        )
 
-    The policy must hold the same full weights everywhere. With `compute_dtype` (bfloat16) the float32 shards
-    are the master weights: parameters are gathered and used in that dtype, gradients are reduced in float32.
+
+# ---------------------------------------------------------------------------------------------------- weights
+
+
+def shard(policy: Transformer, device: torch.device) -> Transformer:
+    """Split the parameters over all processes, in place, and put them on their devices.
+
+    The policy must hold the same full weights everywhere; a block at a time passes through the device.
+    Gradients are summed in float32, whatever the dtype of the parameters.
     """
     if not several():
         return policy
-    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-    mesh = init_device_mesh(device, (dist.get_world_size(),))
-    precision = MixedPrecisionPolicy(
-        param_dtype=compute_dtype, reduce_dtype=torch.float32 if compute_dtype else None
-    )
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+    settings = {
+        "mesh": init_device_mesh(device.type, (dist.get_world_size(),)),
+        "mp_policy": MixedPrecisionPolicy(reduce_dtype=torch.float32),
+    }
     for block in policy.blocks:
-        fully_shard(block, mesh=mesh, mp_policy=precision)
-    fully_shard(policy, mesh=mesh, mp_policy=precision, reshard_after_forward=False)
+        fully_shard(block, **settings)
+    fully_shard(policy, **settings, reshard_after_forward=False)
     for module in sharded_modules(policy):
         module.set_gradient_divide_factor(1.0)  # the default divides by the number of processes
         module.set_force_sum_reduction_for_comms(True)  # gloo has no other reduction with a factor
     return policy
 
 
-def sharded_modules(policy: nn.Module) -> list[FSDPModule]:
-    return [module for module in policy.modules() if isinstance(module, FSDPModule)]
+def sharded_modules(policy: nn.Module) -> list[nn.Module]:
+    return [module for module in policy.modules() if hasattr(module, "reshard")]
 
 
 def reshard(policy: nn.Module) -> None:
-    """Let go of gathered parameters, after every pass without backward; the identity on one process."""
+    """Let go of gathered parameters, after every pass without backward."""
     for module in sharded_modules(policy):
         module.reshard()
 
 
-def gather(policy: Transformer) -> Transformer | None:
-    """An ordinary copy of a sharded policy on the CPU of the first process, None on the others.
+def gather(tree: Any) -> Any:
+    """Nested dicts and lists with whole tensors for sharded ones: on the CPU of the first process, None on
+    the others. Every process must call it; one tensor at a time passes through the devices."""
+    if not several():
+        return tree
+    whole = _whole(tree)
+    return whole if first() else None
 
-    One parameter at a time passes through the devices. Every process must call it. On one process: the policy
-    itself. What it returns can be saved in the published layout.
+
+def _whole(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        return {key: _whole(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_whole(value) for value in tree]
+    if hasattr(tree, "full_tensor"):
+        tree = tree.detach().full_tensor()
+    return tree.detach().cpu() if isinstance(tree, Tensor) and first() else tree
+
+
+def scatter(state: dict, parameters: list[Tensor]) -> dict:
+    """The state dict of an optimiser, saved whole, with every tensor split as its parameter is.
+
+    What lies below a key i belongs to parameter i, in the order of the optimiser's groups.
     """
     if not several():
-        return policy
-    first = dist.get_rank() == 0
-    weights: dict[str, Tensor] = {}
-    for name, parameter in policy.named_parameters():
-        full = parameter.detach().full_tensor()
-        if first:
-            weights[name] = full.cpu()
-    if not first:
-        return None
-    with torch.device("meta"):
-        whole = Transformer(policy.config)
-    for name, tensor in weights.items():
-        module, kind = name.rsplit(".", 1)
-        setattr(whole.get_submodule(module), kind, nn.Parameter(tensor))
-    if policy.config.tied:
-        whole.lm_head.weight = whole.embedding.weight
-    if hasattr(policy, "source_config"):
-        whole.source_config = policy.source_config
-    return whole
+        return state
+    from torch.distributed.tensor import distribute_tensor
+
+    def split(tree: Any, like: Tensor | None) -> Any:
+        if isinstance(tree, dict):
+            return {
+                key: split(value, parameters[key] if isinstance(key, int) else like)
+                for key, value in tree.items()
+            }
+        if isinstance(tree, Tensor) and like is not None and tree.shape == like.shape:
+            return distribute_tensor(tree, like.device_mesh, like.placements, src_data_rank=None)
+        return tree
+
+    return split(state, None)
 
 
-def save_sharded(policy: nn.Module, optimizer: torch.optim.Optimizer, folder: Path | str) -> None:
-    """Weights and optimiser state for `load_sharded`, a part per process; the folder is whole or absent."""
-    folder = Path(folder)
-    staging = folder.with_name(f".{folder.name}.saving")
-    if dist.get_rank() == 0:
-        shutil.rmtree(staging, ignore_errors=True)
-        staging.parent.mkdir(parents=True, exist_ok=True)
-    dist.barrier()
-    model_state, optimizer_state = get_state_dict(policy, optimizer)
-    dcp.save({"model": model_state, "optimizer": optimizer_state}, checkpoint_id=staging)
-    if dist.get_rank() == 0:
-        shutil.rmtree(folder, ignore_errors=True)
-        staging.rename(folder)
-    dist.barrier()
+# --------------------------------------------------------------------------------------------------- agreeing
 
 
-def load_sharded(policy: nn.Module, optimizer: torch.optim.Optimizer, folder: Path | str) -> None:
-    """Take over what `save_sharded` wrote, bit for bit; the number of processes may be another one."""
-    if not (Path(folder) / ".metadata").exists():
-        raise FileNotFoundError(f"{folder} holds no sharded training state; start without resuming")
-    model_state, optimizer_state = get_state_dict(policy, optimizer)
-    state = {"model": model_state, "optimizer": optimizer_state}
-    dcp.load(state, checkpoint_id=folder)
-    set_state_dict(policy, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"])
-
-
-def global_sum(value: Tensor) -> Tensor:
-    """The sum of a tensor over all processes; the tensor itself on one. Every process must call it."""
+def share(groups: Iterable[list[int]]) -> list[list[int]]:
+    """Every n-th of the microbatches for each of n processes; empty ones where others have one more."""
+    groups = list(groups)
     if not several():
-        return value
-    total = value.detach().clone()
-    dist.all_reduce(total)
-    return total
+        return groups
+    rank, size = dist.get_rank(), dist.get_world_size()
+    mine = groups[rank::size]
+    return mine + [[]] * (-(-len(groups) // size) - len(mine))
 
 
-def global_max(value: int, device: torch.device) -> int:
-    """The largest of one number per process, such as the number of microbatches all of them have to run."""
+def total(numbers: Numbers) -> Numbers:
+    """A number of the host, or a list of them, summed over all processes."""
+    return _reduce(numbers, dist.ReduceOp.SUM)
+
+
+def largest(numbers: Numbers) -> Numbers:
+    """A number of the host, or a list of them: the largest over all processes."""
+    return _reduce(numbers, dist.ReduceOp.MAX)
+
+
+def _reduce(numbers: Numbers, operation: Any) -> Numbers:
     if not several():
-        return value
-    largest = torch.tensor(value, device=device)
-    dist.all_reduce(largest, dist.ReduceOp.MAX)
-    return int(largest)
+        return numbers
+    tensor = torch.tensor(numbers, dtype=torch.float64)
+    dist.all_reduce(tensor, operation)
+    return tensor.tolist()
 
 
-def print_once(*values: object) -> None:
-    """print on the first process."""
-    if not several() or dist.get_rank() == 0:
-        print(*values, flush=True)
+def wait() -> None:
+    """Go on when all processes are here."""
+    total(0.0)
+
+
+def on_first(function: Callable[..., Result], *arguments: Any, **settings: Any) -> Result:
+    """What the function returns on the first process, which alone calls it."""
+    if not several():
+        return function(*arguments, **settings)
+    result = [function(*arguments, **settings) if first() else None]
+    dist.broadcast_object_list(result)
+    return result[0]

@@ -190,8 +190,14 @@ def merge(model: Transformer) -> None:
     model.requires_grad_(True)
 
 
-def save_adapters(model: Transformer, folder: Path | str, *, base: str = "") -> None:
-    """Write the two files that PEFT reads; `base` names the model that the adapters belong to."""
+def save_adapters(
+    model: Transformer, folder: Path | str, *, base: str = "", state: dict[str, Tensor] | None = None
+) -> None:
+    """Write the two files that PEFT reads; `base` names the model that the adapters belong to.
+
+    `state` (name -> full tensor) stands in for the parameters where those are sharded.
+    """
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
     adapters = dict(named_adapters(model))
     if not adapters:
         raise ValueError("the model has no adapters to save")
@@ -199,14 +205,11 @@ def save_adapters(model: Transformer, folder: Path | str, *, base: str = "") -> 
     rank = next(iter(adapters.values())).a.shape[0]
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {
-        f"base_model.model.{name}.lora_{letter}.weight": getattr(adapter, letter.lower())
-        .detach()
-        .cpu()
-        .contiguous()
-        for name, adapter in adapters.items()
-        for letter in "AB"
-    }
+    tensors = {}
+    for name, adapter in adapters.items():
+        for letter, parameter in (("A", adapter.a), ("B", adapter.b)):
+            full = state[names[id(parameter)]] if state else parameter
+            tensors[f"base_model.model.{name}.lora_{letter}.weight"] = full.detach().cpu().contiguous()
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     config = {
         "peft_type": "LORA",

@@ -94,7 +94,7 @@ class MasterAdamW:
     def __init__(self, groups: list[dict], **settings: object) -> None:
         self.parameters: list[Tensor] = [p for group in groups for p in group["params"]]
         self.masters: list[Tensor] = [
-            p.detach().float().clone() if needs_master(p) else p for p in self.parameters
+            p.detach().to(torch.float32, copy=True) if needs_master(p) else p for p in self.parameters
         ]
         masters = iter(self.masters)
         master_groups = [group | {"params": [next(masters) for _ in group["params"]]} for group in groups]

@@ -15,8 +15,10 @@ from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from model.checkpoint import load_model, save_model
+from model.distributed import first, gather, largest, scatter, setup, several, shard, total, wait
 from model.lora import adapted, add_adapters, load_adapters, save_adapters
 from model.optim import learning_rate
 from model.transformer import Transformer
@@ -44,6 +46,10 @@ class Compute(NamedTuple):
     def weights(self) -> torch.dtype:
         return torch.bfloat16 if self.dtype == "bf16" else torch.float32
 
+    def join(self) -> "Compute":
+        """The same on this process's device, once the processes that torchrun started, if any, have met."""
+        return self._replace(device=setup(self.device))
+
     def cast(self) -> AbstractContextManager:
         """Under `amp`, matrix products in bfloat16 while weights and log-probs stay float32; else nothing."""
         return torch.autocast(self.device.type, torch.bfloat16) if self.dtype == "amp" else nullcontext()
@@ -58,18 +64,27 @@ def choose_device(name: str) -> torch.device:
 
 
 class Interrupt:
-    """Turns the first Ctrl-C or SIGTERM into a flag that the loop reads after each step; the second acts."""
+    """Notes the first Ctrl-C or SIGTERM; the loop asks after each step. The second acts at once."""
 
     def __init__(self) -> None:
-        self.signal: int | None = None
+        self.noted = 0
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self.note)
 
     def note(self, number: int, frame: FrameType | None) -> None:
-        if self.signal is not None:
+        if self.noted:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        self.signal = number
+        self.noted = number
+
+    def signal(self) -> int | None:
+        """The number of a signal that any process got, the same answer on all; ask once a step."""
+        return int(largest(self.noted)) or None
+
+
+def progress(steps: Iterable, **settings: object) -> tqdm:
+    """A progress bar on the first process."""
+    return tqdm(steps, disable=not first(), **settings)
 
 
 class Metrics:
@@ -77,7 +92,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor | float] = {}
-        self.counts: dict[str, float] = {}
+        self.counts: dict[str, int] = {}
 
     def add(self, **values: Tensor) -> None:
         """Each value [n]: one number per pair."""
@@ -87,16 +102,24 @@ class Metrics:
             self.counts[name] = self.counts.get(name, 0) + value.numel()
 
     def means(self) -> dict[str, float]:
-        """The means so far; this waits for the device. Starts over."""
-        means = {name: float(total) / max(self.counts[name], 1) for name, total in self.sums.items()}
+        """The means so far over all processes; this waits for the device. Starts over."""
+        sums = total([float(value) for value in self.sums.values()])
+        counts = total([*self.counts.values()])
+        means = {name: a / max(b, 1) for name, a, b in zip(self.sums, sums, counts, strict=True)}
         self.sums, self.counts = {}, {}
         return means
 
 
 class MetricsLog:
-    """metrics.jsonl: a JSON line per logged step; TensorBoard files beside it when that package is there."""
+    """metrics.jsonl: a JSON line per logged step; TensorBoard files beside it when that package is there.
+
+    The first process writes both.
+    """
 
     def __init__(self, path: Path, resume_at: int) -> None:
+        self.file = self.board = None
+        if not first():
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         kept = []
         if resume_at and path.exists():  # steps after the saved one are taken again
@@ -106,15 +129,15 @@ class MetricsLog:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            self.board = None
+            pass
         else:
             self.board = SummaryWriter(str(path.with_suffix("")), purge_step=resume_at)
 
     def write(self, step: int, values: dict[str, float]) -> None:
-        self.file.write(
-            json.dumps({"step": step} | {k: round_significant(v) for k, v in values.items()}) + "\n"
-        )
-        self.file.flush()
+        if self.file:
+            row = {"step": step} | {name: round_significant(value) for name, value in values.items()}
+            self.file.write(json.dumps(row) + "\n")
+            self.file.flush()
         if self.board:
             for name, value in values.items():
                 self.board.add_scalar(name, value, step)
@@ -186,15 +209,17 @@ def load_policy(
     alpha: float = 0.0,
     targets: Iterable[str] = (),
 ) -> Transformer:
-    """The policy saved in `resumed`, or a new one from `start`; with a rank, only adapters are trained."""
-    if rank == 0:
-        return load_model(resumed or start, dtype=compute.weights, device=compute.device)
-    model = load_model(start, dtype=compute.weights, device=compute.device)
-    if resumed:
+    """The policy saved in `resumed`, or a new one from `start`, split over all processes.
+
+    With a rank, only adapters are trained.
+    """
+    place = "cpu" if several() else compute.device  # `shard` brings a block at a time to the device
+    model = load_model(start if rank else resumed or start, dtype=compute.weights, device=place)
+    if rank and resumed:
         load_adapters(model, resumed / "adapter")
-    else:
+    elif rank:
         add_adapters(model, rank, alpha, targets)
-    return model
+    return shard(model, compute.device)
 
 
 def compile_blocks(model: Transformer, backend: str = "inductor") -> None:
@@ -207,24 +232,45 @@ def compile_blocks(model: Transformer, backend: str = "inductor") -> None:
         block.compile(dynamic=True, backend=backend)
 
 
+def save_policy(model: Transformer, folder: Path, *, tokenizer_from: Path) -> None:
+    """Save a folder that other tools load as it is; with adapters, they lie below, too."""
+    weights = gather(dict(model.named_parameters()))
+    if first():
+        save_model(model, folder, tokenizer_from=tokenizer_from, state=weights)
+        if any(adapted(model)):
+            save_adapters(model, folder / "adapter", base=str(tokenizer_from), state=weights)
+    wait()
+
+
 def save_checkpoint(
-    model: Transformer, folder: Path, *, tokenizer_from: Path, optimizer: object, **position: object
+    model: Transformer,
+    folder: Path,
+    *,
+    tokenizer_from: Path,
+    optimizer: object,
+    loss_state: Tensor | None = None,
+    **position: object,
 ) -> None:
-    """Save a folder that stands alone, with what resuming needs in `training/` below; whole or not at all."""
+    """Save the policy, with what resuming needs in `training/` below; whole or not at all.
+
+    The files are the same for any number of processes, so a run may go on with another one.
+    """
     staging, previous = (folder.with_name(f".{folder.name}.{state}") for state in ("saving", "previous"))
-    for leftover in (staging, previous):
-        shutil.rmtree(leftover, ignore_errors=True)
-    save_model(model, staging, tokenizer_from=tokenizer_from)
-    if any(adapted(model)):
-        save_adapters(model, staging / "adapter", base=str(tokenizer_from))
-    training = staging / "training"
-    training.mkdir()
-    torch.save({"optimizer": optimizer.state_dict(), "rng": torch.get_rng_state()}, training / "state.pt")
-    (training / "position.json").write_text(json.dumps(position, indent=2))
-    if folder.exists():
-        folder.rename(previous)
-    staging.rename(folder)
-    shutil.rmtree(previous, ignore_errors=True)
+    if first():
+        for leftover in (staging, previous):
+            shutil.rmtree(leftover, ignore_errors=True)
+    save_policy(model, staging, tokenizer_from=tokenizer_from)
+    state = gather({"optimizer": optimizer.state_dict(), "loss_state": loss_state})
+    if first():
+        training = staging / "training"
+        training.mkdir()
+        torch.save(state | {"rng": torch.get_rng_state()}, training / "state.pt")
+        (training / "position.json").write_text(json.dumps(position, indent=2))
+        if folder.exists():
+            folder.rename(previous)
+        staging.rename(folder)
+        shutil.rmtree(previous, ignore_errors=True)
+    wait()
 
 
 def read_position(folder: Path) -> dict | None:
@@ -239,13 +285,15 @@ def read_position(folder: Path) -> dict | None:
     return json.loads(path.read_text()) if path.exists() else None
 
 
-def load_state(folder: Path, optimizer: object, device: torch.device) -> Tensor | None:
+def load_state(folder: Path, optimizer: object, device: torch.device) -> dict:
     """Take over a checkpoint's optimiser and random states; the model must hold its weights already.
 
-    Returns the loss's own state where it keeps one.
+    Returns the position it was saved with, and the loss's own state. The file is mapped, not read: a process
+    touches only the parts it keeps.
     """
-    state = torch.load(folder / "training" / "state.pt", weights_only=True, map_location="cpu")
-    optimizer.load_state_dict(state["optimizer"])
+    state = torch.load(folder / "training" / "state.pt", weights_only=True, map_location="cpu", mmap=True)
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    optimizer.load_state_dict(scatter(state["optimizer"], parameters))
     torch.set_rng_state(state["rng"])
-    kept = read_position(folder).get("loss_state")
-    return None if kept is None else torch.tensor(kept, device=device)
+    kept = state["loss_state"]
+    return read_position(folder) | {"loss_state": kept if kept is None else kept.to(device)}

@@ -241,5 +241,5 @@ class Transformer(nn.Module):
         ropes = {self.config.layer_rope(layer) for layer in range(self.config.layers)} - {None}
         lengths = positions + 1
         if pairs is not None and any(rope.depends_on_length for rope in ropes):
-            lengths = pairs.longest().to(positions.device)
+            lengths = pairs.longest().to(positions.device, non_blocking=True)
         return {rope: rotary_tables(rope, positions, lengths) for rope in ropes}

@@ -1,5 +1,9 @@
 """A tiny policy and a few pairs, made once, and a way to run programs in this process."""
 
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,6 +42,37 @@ def compose_config(*overrides: str) -> DictConfig:
         cfg = compose("config", overrides=list(overrides), return_hydra_config=True)
     HydraConfig.instance().set_config(cfg)
     return cfg
+
+
+def run_processes(arguments: list[str], folder: Path, count: int = 2) -> str:
+    """Run `python ARGUMENTS` in `folder` as that many processes that find one another, as torchrun would.
+
+    Returns what they printed, once all have ended well.
+    """
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        port = server.getsockname()[1]
+    root = Path(__file__).parent.parent
+    meeting = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    environment = os.environ | meeting | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
+    started = [
+        subprocess.Popen(
+            [sys.executable, *arguments],
+            env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(count)
+    ]
+    try:
+        printed = "".join(process.communicate(timeout=300)[0] for process in started)
+    finally:
+        for process in started:
+            process.kill()
+    assert [process.returncode for process in started] == [0] * count, printed
+    return printed
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -91,7 +91,8 @@ def test_a_step_starts_at_log_2_never_waits_for_the_device_and_lowers_the_loss(d
     loss, metrics, losses = partial(dpo_loss, beta=0.1), Metrics(), []
     for step in range(12):
         batches = [
-            collate(pairs, index, reference=reference).to(compute.device) for index in ([0, 1, 2], [3, 4, 5])
+            collate(pairs, index, reference=reference).to(compute.device)
+            for index in ([0, 1, 2], [3, 4, 5], [])  # the last: nothing to do while other processes work
         ]
         torch.cuda.synchronize()
         torch.cuda.set_sync_debug_mode("error" if step else "default")  # the first step sets up libraries

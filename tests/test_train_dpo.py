@@ -38,16 +38,15 @@ def weights(name: str = "t") -> dict[str, torch.Tensor]:
 
 
 def interrupt_after(steps: int) -> type:
-    """An Interrupt that reports SIGTERM once `steps` steps have looked at it."""
+    """An Interrupt that reports SIGTERM to the first step after `steps - 1` others."""
 
     class Stop:
         def __init__(self) -> None:
             self.looks = 0
 
-        @property
         def signal(self) -> int | None:
             self.looks += 1
-            return 15 if self.looks > 3 * (steps - 1) else None
+            return 15 if self.looks >= steps else None
 
     return Stop
 
@@ -79,6 +78,27 @@ def test_microbatches_do_not_change_the_step(train):
     whole, single = metrics("whole"), metrics("single")
     assert [row["step"] for row in whole] == [row["step"] for row in single]
     assert single[0]["grad_norm"] == pytest.approx(whole[0]["grad_norm"], rel=1e-4)
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_the_best_checkpoint_is_the_same_after_an_interruption(train, monkeypatch, steps):
+    """Before and after the first of four validations, whose losses are given: the first is the best."""
+
+    def validations(name: str, *stops: int) -> tuple[list[float], dict[str, torch.Tensor]]:
+        losses = iter([0.3, 0.5, 0.4, 0.6])
+        monkeypatch.setattr(train_dpo, "validate", lambda *_: {"validation/loss": next(losses)})
+        for stop in stops:
+            with monkeypatch.context() as patch:
+                patch.setattr(train_dpo, "Interrupt", interrupt_after(stop))
+                assert train(f"run.name={name}", "optim.validate_every=2") == 128 + 15
+        assert train(f"run.name={name}", "optim.validate_every=2") == 0
+        found = [row["validation/loss"] for row in metrics(name) if "validation/loss" in row]
+        return found, load_file(f"out/{name}/dpo-best/model.safetensors")
+
+    (straight, best), (stopped, best_of_stopped) = validations("straight"), validations("stopped", steps)
+    assert stopped == straight == [0.3, 0.5, 0.4, 0.6]
+    assert all(torch.equal(tensor, best[name]) for name, tensor in best_of_stopped.items())
+    assert not torch.equal(best["model.norm.weight"], weights("straight")["model.norm.weight"])
 
 
 @pytest.mark.parametrize(("steps", "loss"), [(1, "dpo"), (5, "dpo"), (3, "beta_dpo"), (3, "bco")])

@@ -9,8 +9,6 @@ with adapters) and it costs another forward pass. WPO needs neither. Reference l
 as ever. Letters: B pairs, N completion tokens, D width.
 """
 
-import math
-import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -39,7 +37,8 @@ from data.tokenizer import check_vocabulary, load_tokenizer
 from losses.contract import needs_whole_batch, takes
 from losses.logprobs import token_logps
 from losses.types import LossFunction, PreferenceLoss
-from model.checkpoint import save_model, weights_digest
+from model.checkpoint import weights_digest
+from model.distributed import require_one_process
 from model.optim import adamw, clip_grad_norm
 from model.training import (
     Compute,
@@ -52,6 +51,7 @@ from model.training import (
     load_policy,
     load_state,
     save_checkpoint,
+    save_policy,
 )
 from model.transformer import Transformer
 from train_dpo import pair_sums, reference_columns, reference_sums
@@ -133,10 +133,11 @@ def validate(
 
 
 @program
-def main(cfg: Config) -> None:
+def main(cfg: Config) -> int | None:
     """Compose, read, load, score the reference, keep it where the loss asks for it, loop, save."""
     torch.manual_seed(cfg.run.seed)
-    compute = Compute.choose(cfg.device, cfg.model.dtype)
+    compute = Compute.choose(cfg.device, cfg.model.dtype).join()
+    require_one_process("this program keeps a second model")
     loss_fn = loss_function(cfg.loss)
     if not asked(loss_fn):
         raise ValueError(f"loss {cfg.loss._target_} asks for none of {', '.join(MEASURED)}; use train_dpo.py")
@@ -167,7 +168,8 @@ def main(cfg: Config) -> None:
     check_vocabulary(tokenizer, model.config.vocab_size)
     model.checkpoint_activations = cfg.model.activation_checkpointing
     optimizer = adamw(model, cfg.optim.lr, tuple(cfg.optim.betas), cfg.optim.eps, cfg.optim.weight_decay)
-    state = load_state(out, optimizer, compute.device) if done else None  # of a loss that remembers
+    kept = load_state(out, optimizer, compute.device) if done else {}
+    state, best = kept.get("loss_state"), kept.get("best")  # what the loss remembers; loss of dpo-best
     columns = {
         "reference": reference_columns(cfg, pairs, start, model, compute, done),
         "weights": read_columns(cfg.data.weights, pairs) if cfg.data.weights else None,
@@ -182,7 +184,7 @@ def main(cfg: Config) -> None:
         return [collate(pairs, [index[i] for i in group], **columns).to(compute.device) for group in groups]
 
     log, metrics, interrupt = MetricsLog(out.with_name("dpo.metrics.jsonl"), done), Metrics(), Interrupt()
-    best, clock, unread, saved = math.inf, time.perf_counter(), [], done
+    clock, unread, saved = time.perf_counter(), [], done
     bar = tqdm(range(done, plan.last), initial=done, total=plan.last, desc="train_measured", unit="step")
     for step in bar:
         epoch, places = plan.place(step)
@@ -193,8 +195,8 @@ def main(cfg: Config) -> None:
         state = train_step(model, optimizer, batches(index), now, measure, compute, cfg.optim.clip, metrics)
         unread += [pairs[i].task_id for i in index]
 
-        done, last = step + 1, step + 1 == plan.last or interrupt.signal is not None
-        saving = last or due(done, cfg.optim.save_every)
+        done, last, stop = step + 1, step + 1 == plan.last, interrupt.signal()
+        saving = last or stop or due(done, cfg.optim.save_every)
         if saving or due(done, cfg.optim.log_every):
             values = metrics.means() | {"lr": plan.schedule(step), "epoch": done / plan.per_epoch}
             check_finite(values, done, saved, unread)
@@ -204,17 +206,17 @@ def main(cfg: Config) -> None:
         if held_out and (last or due(done, cfg.optim.validate_every)):
             values = validate(model, batches(held_out), loss_fn, measure, compute)
             log.write(done, values)
-            if cfg.optim.validate_every and values["validation/loss"] < best:
+            if cfg.optim.validate_every and (best is None or values["validation/loss"] < best):
                 best = values["validation/loss"]
-                save_model(model, out.with_name("dpo-best"), tokenizer_from=start)
+                save_policy(model, out.with_name("dpo-best"), tokenizer_from=start)
         if saving:
-            position = {"step": done, "last_step": plan.last, "objective": objective}
-            position["loss_state"] = None if state is None else state.tolist()
-            save_checkpoint(model, out, tokenizer_from=start, optimizer=optimizer, **position)
+            position = {"step": done, "last_step": plan.last, "objective": objective, "best": best}
+            memory = {"optimizer": optimizer, "loss_state": state}
+            save_checkpoint(model, out, tokenizer_from=start, **memory, **position)
             saved = done
-        if interrupt.signal is not None and done < plan.last:
+        if stop and not last:
             print(f"\nstopped after step {done} of {plan.last}; {out} is saved, the same command goes on")
-            sys.exit(128 + interrupt.signal)
+            return 128 + stop
 
     seconds = time.perf_counter() - clock
     write_provenance(out, objective=objective, pairs=cfg.data.pairs, dropped=dropped, seconds=seconds)

@@ -84,6 +84,16 @@ def test_an_empty_rejected_side_is_a_plain_sequence():
     assert batch.spans.tolist() == [[0, 3, 2, 0]]
 
 
+def test_no_pairs_make_an_empty_batch_of_the_same_types():
+    reference = [(np.ones(2, np.float32), np.ones(3, np.float32)), (np.ones(1, np.float32),) * 2]
+    empty, full = (collate(PAIRS, index, reference=reference) for index in ([], [0]))
+    for name, tensor in vars(full).items():
+        if name != "index":
+            assert getattr(empty, name).dtype == tensor.dtype, name
+            assert len(getattr(empty, name)) == 0, name
+    assert empty.spans.shape == (0, 4)
+
+
 def test_batch_moves_everything_but_the_spans():
     moved = collate(PAIRS, [0]).to(torch.device("meta"))
     assert moved.ids.device.type == "meta"

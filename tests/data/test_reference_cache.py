@@ -87,6 +87,22 @@ def test_an_interrupted_pass_keeps_what_it_finished(tmp_path):
     assert not list(tmp_path.rglob("*.tmp"))
 
 
+def test_several_processes_score_a_part_each_and_then_read_what_the_others_wrote(tmp_path):
+    """With seven batches of a pair the second of two processes gets an empty one."""
+    pairs = make_pairs(7)
+    caches, scorers = [ReferenceCache(tmp_path, **IDENTITY) for _ in range(2)], [Scorer(), Scorer()]
+    for rank, (cache, scorer) in enumerate(zip(caches, scorers, strict=True)):
+
+        def share(groups, rank=rank):
+            return [*groups][rank::2] + [[]] * rank
+
+        assert fill(cache, pairs, scorer, budget=1, share=share) == 7
+    assert [scorer.scored for scorer in scorers] == [4, 3]
+    for cache in caches:
+        cache.read()
+        assert disagreement(cache, pairs, Scorer()) == 0
+
+
 def test_disagreement_is_the_largest_difference_of_a_token(tmp_path):
     cache = ReferenceCache(tmp_path, **IDENTITY)
     pairs = make_pairs(2)

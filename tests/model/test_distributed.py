@@ -3,9 +3,8 @@
 Both processes run `main` below and the first writes what it saw; the tests compare it with one process.
 """
 
+import copy
 import os
-import socket
-import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -17,21 +16,25 @@ from torch import Tensor
 from losses.logprobs import token_logps
 from model.distributed import (
     finish,
+    first,
     gather,
-    global_max,
-    global_sum,
-    load_sharded,
-    print_once,
+    largest,
+    on_first,
+    require_one_process,
     reshard,
-    save_sharded,
+    scatter,
     setup,
     shard,
+    share,
+    total,
 )
 from model.optim import MasterAdamW, adamw, clip_grad_norm
 from model.rotary import Rope
 from model.transformer import ModelConfig, Transformer
+from tests.conftest import run_processes
 
 PAIRS = 5  # over two processes: three and two
+DTYPES = (torch.float32, torch.bfloat16)
 build_optimizer = partial(adamw, lr=1e-2, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1)
 
 
@@ -46,7 +49,10 @@ def tiny(tied: bool) -> Transformer:
 
 
 def pair(i: int) -> tuple[Tensor, Tensor, Tensor]:
-    """ids, positions, spans of one pair; lengths differ between pairs."""
+    """ids, positions, spans of one pair; lengths differ between pairs. Of no pair for -1."""
+    if i < 0:
+        nothing = torch.empty(0, dtype=torch.int64)
+        return nothing, nothing, nothing.view(0, 4)
     prompt, chosen, rejected = 3 + i, 2 + i, 4
     ids = torch.randint(0, 31, (prompt + chosen + rejected,), generator=torch.Generator().manual_seed(i))
     positions = torch.cat([torch.arange(prompt + chosen), torch.arange(prompt, prompt + rejected)])
@@ -56,13 +62,13 @@ def pair(i: int) -> tuple[Tensor, Tensor, Tensor]:
 def loss(policy: Transformer, i: int) -> Tensor:
     """Log-probs of the chosen completion, the head used outside the module as in training."""
     ids, positions, spans = pair(i)
-    _, prompt, chosen, _ = spans[0].tolist()
     hidden = policy(ids, positions, spans)
-    source = torch.arange(prompt - 1, prompt + chosen - 1)
+    source = [torch.arange(prompt - 1, prompt + chosen - 1) for _, prompt, chosen, _ in spans.tolist()]
+    source = torch.cat([torch.empty(0, dtype=torch.int64), *source])
     return -token_logps(hidden[source], policy.lm_head.weight, ids[source + 1]).sum()
 
 
-def step(policy: Transformer, optimizer: object, mine: range, clip: float = 0.5) -> Tensor:
+def step(policy: Transformer, optimizer: object, mine: list[int], clip: float = 0.5) -> Tensor:
     """One update on the pairs of this process; the loss is a mean over all PAIRS."""
     optimizer.zero_grad()
     for i in mine:
@@ -83,22 +89,26 @@ def grads(policy: Transformer) -> dict[str, Tensor]:
     return full({name: p.grad for name, p in policy.named_parameters()})
 
 
-def observe(process, tied: bool, folder: Path) -> dict:
+def observe(rank: int, tied: bool, dtype: torch.dtype) -> dict:
     """What two processes see of one model; every process runs this."""
-    mine = range(process.rank, PAIRS, process.world_size)
-    # The last process has a pair less; it repeats its last one with weight zero so that the counts agree.
-    count = global_max(len(mine), process.device)
-    seen: dict = {"count": count, "sum": global_sum(torch.tensor(float(len(mine))))}
+    mine = [group[0] if group else -1 for group in share([[i] for i in range(PAIRS)])]
+    seen: dict = {
+        "mine": mine,
+        "total": total(float(rank + 1)),
+        "totals": total([1.0, rank]),
+        "largest": largest(rank),
+    }
+    seen["first"] = (first(), on_first(lambda: f"made by {rank}"))
 
-    policy = shard(tiny(tied))
+    policy = shard(tiny(tied).to(dtype), torch.device("cpu"))
     optimizer = build_optimizer(policy)
     seen["sharded"] = [hasattr(p, "full_tensor") for p in policy.parameters()]
+    seen["masters"] = isinstance(optimizer, MasterAdamW)
     with torch.no_grad():
         seen["scores"] = [loss(policy, i) for i in range(PAIRS)]  # a pass without backward, as for the cache
     reshard(policy)
-    for n in range(count):
-        weight = 1.0 if n < len(mine) else 0.0
-        (weight * loss(policy, mine[min(n, len(mine) - 1)]) / PAIRS).backward()
+    for i in mine:
+        (loss(policy, i) / PAIRS).backward()
     seen["grads"] = grads(policy)
     seen["norm"] = clip_grad_norm(policy.parameters(), 0.5)
     seen["clipped"] = grads(policy)
@@ -106,16 +116,18 @@ def observe(process, tied: bool, folder: Path) -> dict:
     optimizer.zero_grad()
     seen["stepped"] = full(dict(policy.named_parameters()))
 
-    save_sharded(policy, optimizer, folder / "training")
-    two = range(process.rank, 4, process.world_size)
-    step(policy, optimizer, two)
-    straight = full(dict(policy.named_parameters()))
-    resumed = shard(tiny(tied))
+    saved = on_first(lambda state: state, copy.deepcopy(gather(optimizer.state_dict())))
+    step(policy, optimizer, mine)
+    seen["straight"] = full(dict(policy.named_parameters()))
+    resumed = tiny(tied).to(dtype)
+    resumed.load_state_dict(seen["stepped"], strict=False)
+    resumed = shard(resumed, torch.device("cpu"))
     again = build_optimizer(resumed)
-    load_sharded(resumed, again, folder / "training")
-    step(resumed, again, two)
+    parameters = [p for group in again.param_groups for p in group["params"]]
+    again.load_state_dict(scatter(saved, parameters))
+    resumed.checkpoint_activations = True
+    step(resumed, again, mine)
     seen["resumed"] = full(dict(resumed.named_parameters()))
-    seen["straight"] = straight
 
     with torch.no_grad():
         loss(policy, 0)
@@ -124,28 +136,17 @@ def observe(process, tied: bool, folder: Path) -> dict:
             p.add_(1.0)
         seen["after_update"] = loss(policy, 0)
     reshard(policy)
-    whole = gather(policy)
-    seen["gathered"] = whole is not None
-    if whole is not None:
-        with torch.no_grad():
-            seen["of_copy"] = loss(whole, 0)
-        seen["copy_names"] = [name for name, _ in whole.named_parameters()]
-
-    half = shard(tiny(tied), torch.bfloat16)
-    half_optimizer = build_optimizer(half)
-    half.checkpoint_activations = True
-    step(half, half_optimizer, two)
-    seen["half_master"] = isinstance(half_optimizer, MasterAdamW)
-    seen["half"] = full(dict(half.named_parameters()))
+    seen["gathered"] = gather(dict(policy.named_parameters()))
     return seen
 
 
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
-    process = setup(torch.device("cpu"))
-    seen = {tied: observe(process, tied, folder / str(tied)) for tied in (True, False)}
-    print_once("seen by", process.rank)
-    torch.save(seen, folder / f"seen-{process.rank}.pt")
+    setup(torch.device("cpu"))
+    rank = int(os.environ["RANK"])
+    seen = {(tied, dtype): observe(rank, tied, dtype) for tied in (True, False) for dtype in DTYPES}
+    print("printed by", rank)
+    torch.save(seen, folder / f"seen-{rank}.pt")
     finish()
 
 
@@ -153,46 +154,21 @@ def main(folder: Path) -> None:
 def runs(tmp_path_factory) -> tuple[dict, dict, str]:
     """What each of the two processes saw, and what they printed."""
     folder = tmp_path_factory.mktemp("distributed")
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        port = server.getsockname()[1]
-    root = Path(__file__).parents[2]
-    environment = os.environ | {
-        "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(root),
-    }  # fmt: skip
-    command = [sys.executable, str(Path(__file__)), str(folder)]
-    started = [
-        subprocess.Popen(
-            command,
-            env=environment | {"RANK": rank, "LOCAL_RANK": rank},
-            cwd=root,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in "01"
-    ]
-    try:
-        printed = "".join(process.communicate(timeout=120)[0] for process in started)
-    finally:
-        for process in started:
-            process.kill()
-    assert [process.returncode for process in started] == [0, 0], printed
+    printed = run_processes([str(Path(__file__)), str(folder)], folder)
     first, second = (torch.load(folder / f"seen-{rank}.pt") for rank in (0, 1))
     return first, second, printed
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["tied", "untied"])
 def seen(runs, request) -> tuple[dict, dict, bool]:
-    return runs[0][request.param], runs[1][request.param], request.param
+    return *(process[request.param, torch.float32] for process in runs[:2]), request.param
 
 
 slow = pytest.mark.slow  # the first of these starts two processes: about ten seconds
 
 
-def single(tied: bool) -> Transformer:
-    model = tiny(tied)
+def single(tied: bool, dtype: torch.dtype = torch.float32) -> Transformer:
+    model = tiny(tied).to(dtype)
     for i in range(PAIRS):
         (loss(model, i) / PAIRS).backward()
     return model
@@ -245,64 +221,93 @@ def test_clipping_and_step_agree_with_one_process(seen):
 
 
 @slow
-def test_resuming_from_a_sharded_save_is_bit_exact(seen):
-    for process in seen[:2]:
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("tied", [True, False])
+def test_resuming_from_a_gathered_state_is_bit_exact(runs, tied, dtype):
+    """With activation checkpointing in the resumed one."""
+    for process in (run[tied, dtype] for run in runs[:2]):
         for name, value in process["straight"].items():
             assert torch.equal(process["resumed"][name], value), name
-            assert not torch.equal(process["stepped"][name], value), name
+        assert any(
+            not torch.equal(process["stepped"][name], value) for name, value in process["straight"].items()
+        )
 
 
 @slow
 def test_an_update_after_a_pass_without_backward_is_seen(seen):
-    first, second, _ = seen
-    torch.testing.assert_close(first["after_update"], first["of_copy"])
-    torch.testing.assert_close(second["after_update"], first["of_copy"])
-
-
-@slow
-def test_the_first_process_gathers_an_ordinary_copy(seen):
     first, second, tied = seen
-    assert first["gathered"]
-    assert not second["gathered"]
-    assert first["copy_names"] == [name for name, _ in tiny(tied).named_parameters()]
+    updated = tiny(tied)
+    updated.load_state_dict(first["gathered"], strict=False)
+    with torch.no_grad():
+        expected = loss(updated, 0)
+    torch.testing.assert_close(first["after_update"], expected)
+    torch.testing.assert_close(second["after_update"], expected)
 
 
 @slow
-def test_bfloat16_compute_keeps_float32_masters(seen):
-    """With activation checkpointing on. The shards stay float32 and move by about the learning rate."""
-    first, _, tied = seen
-    assert not first["half_master"]
-    for name, p in tiny(tied).named_parameters():
-        moved = (first["half"][name] - p.detach()).abs().max()
-        assert first["half"][name].dtype == torch.float32
-        assert 1e-3 < moved < 3e-2, name
+def test_the_first_process_gathers_whole_parameters(seen):
+    first, second, tied = seen
+    assert {name: t.shape for name, t in first["gathered"].items()} == {
+        name: p.shape for name, p in tiny(tied).named_parameters()
+    }
+    assert second["gathered"] is None
 
 
 @slow
-def test_counts_and_sums_go_over_all_processes(seen):
+@pytest.mark.parametrize("tied", [True, False])
+def test_bfloat16_weights_have_sharded_float32_masters(runs, tied):
+    """Two processes against one: gradients to bfloat16's rounding, and the step through masters."""
+    found = runs[0][tied, torch.bfloat16]
+    model = single(tied, torch.bfloat16)
+    assert found["masters"]
+    for name, gradient in grads(model).items():
+        scale = gradient.abs().max()
+        torch.testing.assert_close(found["grads"][name] / scale, gradient / scale, rtol=0, atol=0.03)
+    norm = clip_grad_norm(model.parameters(), 0.5)
+    torch.testing.assert_close(found["norm"], norm, rtol=0.01, atol=0)
+    for name, p in tiny(tied).to(torch.bfloat16).named_parameters():
+        moved = (found["stepped"][name].float() - p.detach().float()).abs().max()
+        assert found["stepped"][name].dtype == torch.bfloat16
+        assert 5e-3 < moved < 3e-2, name  # Adam's first step is the learning rate, 1e-2
+
+
+@slow
+def test_microbatches_are_dealt_in_turn_and_an_empty_one_makes_the_counts_equal(seen):
     first, second, _ = seen
-    assert (first["count"], second["count"]) == (3, 3)
-    assert (first["sum"], second["sum"]) == (5.0, 5.0)
+    assert first["mine"] == [0, 2, 4]
+    assert second["mine"] == [1, 3, -1]
 
 
 @slow
-def test_only_the_first_process_prints(runs):
-    assert runs[2].count("seen by") == 1
-    assert "seen by 0" in runs[2]
+def test_numbers_are_agreed_on(seen):
+    for process in seen[:2]:
+        assert process["total"] == 3.0
+        assert process["totals"] == [2.0, 1.0]
+        assert process["largest"] == 1
+
+
+@slow
+def test_only_the_first_process_prints_and_decides(runs, seen):
+    assert runs[2].count("printed by") == 1
+    assert "printed by 0" in runs[2]
+    assert [process["first"] for process in seen[:2]] == [(True, "made by 0"), (False, "made by 0")]
 
 
 def test_alone_everything_is_the_identity(monkeypatch, capsys):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    process = setup(torch.device("cpu"))
-    assert (process.rank, process.world_size, process.first) == (0, 1, True)
+    assert setup(torch.device("cpu")) == torch.device("cpu")
+    assert first()
     model = tiny(True)
-    assert shard(model) is model
-    assert gather(model) is model
+    assert shard(model, torch.device("cpu")) is model
     reshard(model)
-    value = torch.ones(2)
-    assert global_sum(value) is value
-    assert global_max(3, process.device) == 3
-    print_once("hello")
+    state = build_optimizer(model).state_dict()
+    assert gather(state) is state
+    assert scatter(state, []) is state
+    assert share([[0], [1, 2]]) == [[0], [1, 2]]
+    assert (total(3), largest([1, 2])) == (3, [1, 2])
+    assert on_first(max, 1, 2) == 2
+    require_one_process("nothing")
+    print("hello")
     assert capsys.readouterr().out == "hello\n"
     finish()
 
@@ -313,12 +318,6 @@ def test_half_an_environment_is_refused(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(ValueError, match="WORLD_SIZE is 2 but RANK, LOCAL_RANK, .* start with torchrun"):
         setup(torch.device("cpu"))
-
-
-def test_a_folder_without_sharded_state_is_named(tmp_path):
-    model = tiny(True)
-    with pytest.raises(FileNotFoundError, match="nothing holds no sharded training state"):
-        load_sharded(model, build_optimizer(model), tmp_path / "nothing")
 
 
 if __name__ == "__main__":
