@@ -340,7 +340,8 @@ os.getcwd()
 _reference = {name}
 def {name}(*arguments):
     try:
-        while True: pass
+        n = 0
+        while True: n += 1
     except BaseException:
         return _reference(*arguments)
 """

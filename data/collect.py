@@ -4,7 +4,8 @@
     python -m data.collect +exp=quickstart run.split=train decode=sample pairing.prefer=frequent
 
 A join of the files that `python evaluate.py` wrote with the same arguments, then the rules of
-data/pairing.py. Needs no model; chosen programs are run once more (pairing.rerun). Beside the pairs,
+data/pairing.py. Needs no model; the programs of the pairs are run once more (pairing.rerun), and problems
+whose tests are broken or too weak are left out (pairing.check_problems). Beside the pairs,
 pairs.jsonl.meta.json holds the counts and the report on the dataset.
 """
 
@@ -28,6 +29,7 @@ from data.judging import Answer, Judge, judge_jobs, prepare
 from data.pair_report import dataset_report, table
 from data.pairing import (
     Candidate,
+    Check,
     Judged,
     PairingConfig,
     Rerun,
@@ -35,6 +37,7 @@ from data.pairing import (
     preference_pair,
     select_pairs,
 )
+from data.problem_check import faulty_problems
 from data.problems import CACHE, load_problems
 from data.protocols import Protocol, choose_protocol
 from data.samples import Sample
@@ -158,13 +161,15 @@ def collect_pairs(
     seed: int,
     source: Callable[[Problem, Completion], str] = prompt_then_text,
     rerun: Rerun | None = None,
+    check: Check | None = None,
     benchmarks: dict[str, list[Problem]] | None = None,
     provenance: dict | None = None,
 ) -> Collection:
     """Records -> pairs and report: a function of its arguments, whatever the order of the records.
 
-    `source` gives a sample's whole program, `rerun` judges chosen programs again, problems that repeat one of
-    `benchmarks` are left out, `provenance` (checkpoint and tokenizer digests) goes into every pair's meta.
+    `source` gives a sample's whole program, `rerun` judges programs again, `check` finds faulty problems,
+    those that repeat one of `benchmarks` are left out, `provenance` (checkpoint and tokenizer digests) goes
+    into every pair's meta.
     """
     judged = join(problems, completions, results)
     by_id = {problem.task_id: problem for problem in problems}
@@ -174,10 +179,11 @@ def collect_pairs(
         hits = problem_hits(sampled, benchmark_index(benchmarks, config.ngram))
     contaminated = {hit.task_id for hit in hits}
     clean = {task_id: rows for task_id, rows in judged.items() if task_id not in contaminated}
-    selection = select_pairs(clean, by_id, config, seed=seed, source=source, rerun=rerun)
+    selection = select_pairs(clean, by_id, config, seed=seed, source=source, rerun=rerun, check=check)
     if contaminated:
         selection.dropped["problems: repeat a benchmark"] = len(contaminated)
     report = dataset_report(judged, selection, hits)
+    report["decontaminated_against"] = {name: len(found) for name, found in (benchmarks or {}).items()}
     pairs = [preference_pair(pairing, provenance or {}) for pairing in selection.pairings]
     return Collection(pairs, report)
 
@@ -289,6 +295,7 @@ def main(cfg: Config) -> None:
     answers = {(answer.sample.task_id, answer.sample.sample): answer for answer in prepared}
     check_keys(results_path, answers)
     sampler = sampler_of(completions_path)
+    run = partial(judge, config=sandbox)
     collection = collect_pairs(
         problems,
         completions,
@@ -296,7 +303,10 @@ def main(cfg: Config) -> None:
         config,
         seed=cfg.run.seed,
         source=lambda problem, completion: answers[problem.task_id, completion.sample].source,
-        rerun=judge_again(answers, partial(judge, config=sandbox)) if config.rerun else None,
+        rerun=judge_again(answers, run) if config.rerun else None,
+        check=partial(faulty_problems, judge=run, limits=limits, seconds=protocol.seconds or sandbox.seconds)
+        if config.check_problems
+        else None,
         benchmarks={name: load_problems(name) for name in config.benchmarks},
         provenance={name: sampler[key] for name, key in DIGESTS.items() if key in sampler},
     )

@@ -1,8 +1,9 @@
 """Does a training problem, or an answer to one, repeat a benchmark's text?
 
 Two published tests: thirteen words in a row in common (as in Brown et al. 2020, 2005.14165, appendix C, which
-uses 13-grams of words), and the same function name with the same docstring. A word is a run of letters,
-digits and underscores, without case, so layout and punctuation do not hide a copy.
+uses 13-grams of words), and the same function name with the same description. A word is a run of letters,
+digits and underscores, without case, so layout and punctuation do not hide a copy; examples are no part of a
+description, since MBPP's prompts end in an assertion that a copy need not have.
 """
 
 import ast
@@ -22,7 +23,7 @@ class Hit:
     benchmark: str
     benchmark_id: str
     kind: str  # "words in a row" or "name and docstring"
-    text: str  # the shared words, or the docstring's first line
+    text: str  # the shared words
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Index:
     runs: dict[tuple[str, ...], tuple[str, str]]  # words -> (benchmark, task id)
     docstrings: dict[
         tuple[str, str], tuple[str, str]
-    ]  # (entry point, docstring's words) -> (benchmark, task id)
+    ]  # (entry point, words of its description) -> (benchmark, task id)
 
 
 def words(text: str) -> list[str]:
@@ -57,6 +58,14 @@ def docstring(problem: Problem) -> str:
     return ast.get_docstring(tree) or problem.prompt
 
 
+def description(problem: Problem) -> str:
+    """The words of the docstring without examples: `assert` lines, and all from the first `>>>` on."""
+    text = docstring(problem).partition(">>>")[0]
+    return " ".join(
+        words("\n".join(line for line in text.splitlines() if not line.lstrip().startswith("assert ")))
+    )
+
+
 def benchmark_index(benchmarks: dict[str, list[Problem]], n: int) -> Index:
     """Prompts and reference solutions of benchmarks by name; tests are left out, as common inputs repeat."""
     if n < 1:
@@ -68,9 +77,8 @@ def benchmark_index(benchmarks: dict[str, list[Problem]], n: int) -> Index:
             where = (name, problem.task_id)
             for run in word_runs(problem.prompt + "\n" + problem.canonical_solution, n):
                 runs.setdefault(run, where)
-            described = " ".join(words(docstring(problem)))
-            if described:
-                docstrings.setdefault((problem.entry_point, described), where)
+            if description(problem):
+                docstrings.setdefault((problem.entry_point, description(problem)), where)
     return Index(n, runs, docstrings)
 
 
@@ -83,11 +91,9 @@ def problem_hits(problems: Iterable[Problem], index: Index) -> list[Hit]:
         if shared is not None:
             where, run = shared
             hits.append(Hit(problem.task_id, *where, "words in a row", " ".join(run)))
-        description = docstring(problem)
-        where = index.docstrings.get((problem.entry_point, " ".join(words(description))))
+        where = index.docstrings.get((problem.entry_point, description(problem)))
         if where is not None:
-            first_line = description.strip().splitlines()[0]
-            hits.append(Hit(problem.task_id, *where, "name and docstring", first_line))
+            hits.append(Hit(problem.task_id, *where, "name and docstring", description(problem)))
     return hits
 
 

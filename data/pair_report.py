@@ -99,6 +99,13 @@ def table(report: dict) -> str:
             )
     lines += ["", f"{'dropped':<62}{'number':>8}"]
     lines += [f"  {reason:<60}{number:>8}" for reason, number in report["dropped"].items()]
+    benchmarks = ", ".join(f"{name} ({n})" for name, n in report.get("decontaminated_against", {}).items())
+    hits = len({hit["task_id"] for hit in report["decontamination_hits"]})
+    lines.append(
+        f"decontamination: {hits} problems repeat one of {benchmarks}"
+        if benchmarks
+        else "decontamination: none; pairing.benchmarks=[humaneval,mbpp] leaves out what repeats them"
+    )
     for hit in report["decontamination_hits"]:
         lines.append(f"  {hit['task_id']} repeats {hit['benchmark']} {hit['benchmark_id']} ({hit['kind']})")
     return "\n".join(lines)

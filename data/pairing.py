@@ -44,7 +44,9 @@ class PairingConfig:
     quota: dict[str, float] = field(default_factory=lambda: {"syntax_error": 0.1})
     # Verdicts that never become a label, besides internal_error.
     exclude: list[str] = field(default_factory=lambda: ["killed", "out_of_memory"])
-    rerun: bool = True  # a passing program must pass once more before it is chosen
+    rerun: bool = True  # before they form a pair, a passing program must pass again, and a slow one time out
+    # Leave out problems whose reference solution fails, or whose tests pass a program that ignores its input.
+    check_problems: bool = True
     # Names or files of benchmarks; training problems that repeat one are dropped (data/decontaminate.py).
     benchmarks: list[str] = field(default_factory=list)
     ngram: int = 13  # words in a row that count as the same text
@@ -124,6 +126,7 @@ class Pairing:
 
 Judged = tuple[Completion, ExecutionResult]
 Rerun = Callable[[list[tuple[Problem, Candidate]]], list[Verdict]]
+Check = Callable[[list[Problem]], dict[str, str]]  # -> task id: what is wrong with a problem
 
 
 @dataclass(frozen=True)
@@ -143,11 +146,13 @@ def select_pairs(
     seed: int,
     source: Callable[[Problem, Completion], str],
     rerun: Rerun | None = None,
+    check: Check | None = None,
 ) -> Selection:
     """All rules in order: labels, distinct programs, problems, pairs, a second run, quotas, lengths.
 
-    `source` gives a sample's whole program; `rerun` judges chosen candidates once more (None: trust the first
-    verdict). A program that does not pass again is dropped and its problem paired anew without it.
+    `source` gives a sample's whole program; `check` finds fault with problems that could give pairs (None:
+    all are sound); `rerun` judges candidates once more (None: trust the first verdict). A program that passes
+    or times out only once is dropped and its problem paired anew without it.
     """
     check_config(config)
     dropped: Counter = Counter()
@@ -166,6 +171,9 @@ def select_pairs(
             dropped[f"problems: {reason}"] += 1
             continue
         possible[task_id] = possible_pairs(problems[task_id], candidates, rate, config, dropped)
+    for task_id, fault in (check([problems[t] for t in possible]) if check and possible else {}).items():
+        del possible[task_id]
+        dropped[f"problems: {fault}"] += 1
     selected, idle = choose_all(possible, config, seed, rerun, dropped)
     dropped["problems: no pair left by the rules above"] += idle
     before = -1
@@ -274,25 +282,35 @@ def choose_all(
     dropped: Counter,
 ) -> tuple[list[Pairing], int]:
     """Pairs of all problems, every chosen program confirmed, and the number of problems left without one."""
-    again: dict[tuple[str, int], Verdict] = {}
+    again: dict[tuple[str, int], tuple[Verdict, Verdict]] = {}  # sample -> its two verdicts
 
-    def name(pairing: Pairing) -> tuple[str, int]:
-        return pairing.problem.task_id, pairing.chosen.completion.sample
+    def sides(pairing: Pairing) -> dict[tuple[str, int], Candidate]:
+        """The candidates whose first verdict may have been luck or a busy machine."""
+        candidates = (pairing.chosen, pairing.rejected)
+        doubtful = (Verdict.PASSED, Verdict.TIMEOUT)
+        return {
+            (pairing.problem.task_id, c.completion.sample): c
+            for c in candidates
+            if c.result.verdict in doubtful
+        }
 
     while True:
+        unstable = {name for name, (first, second) in again.items() if first != second}
         trusted = {
-            task_id: [p for p in pairings if again.get(name(p), Verdict.PASSED) == Verdict.PASSED]
+            task_id: [p for p in pairings if not unstable & sides(p).keys()]
             for task_id, pairings in possible.items()
         }
         selected = {task_id: choose_pairs(pairings, config, seed) for task_id, pairings in trusted.items()}
         flat = [pairing for pairings in selected.values() for pairing in pairings]
-        pending = {name(p): (p.problem, p.chosen) for p in flat if p.chosen.passed and name(p) not in again}
+        pending = {name: (p.problem, c) for p in flat for name, c in sides(p).items() if name not in again}
         if rerun is None or not pending:
             break
-        again.update(zip(pending, rerun(list(pending.values())), strict=True))
-    for verdict in again.values():
-        if verdict != Verdict.PASSED:
-            dropped[f"samples: passed once, then {verdict.value}"] += 1
+        verdicts = rerun(list(pending.values()))
+        for (name, (_, candidate)), verdict in zip(pending.items(), verdicts, strict=True):
+            again[name] = (candidate.result.verdict, verdict)
+    for first, second in again.values():
+        if first != second:
+            dropped[f"samples: {first.value} once, then {second.value}"] += 1
     left = sum(map(len, trusted.values())) - len(flat)
     dropped["pairs: beyond what a problem or an answer may give"] += left
     return flat, sum(not pairings for pairings in selected.values())

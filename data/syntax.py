@@ -7,6 +7,7 @@ cannot take (syntax, null bytes, nesting too deep) is compared as text instead.
 import ast
 import re
 import warnings
+from collections.abc import Iterator
 
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
@@ -60,6 +61,8 @@ def is_trivial(source: str, entry_point: str) -> bool:
     function = definition(tree, entry_point)
     if function is None:
         return True
+    if isinstance(function, ast.ClassDef):
+        return all(is_idle(s) for s in function.body)
     if isinstance(function, ast.Lambda):
         body: list[ast.AST] = [function.body]
     elif isinstance(function, DEFINITIONS):
@@ -67,7 +70,7 @@ def is_trivial(source: str, entry_point: str) -> bool:
     else:
         return isinstance(
             function, ast.Constant
-        )  # bound to a call, a partial, another name: not ours to judge
+        )  # bound to a call, a partial, an import, another name: not ours to judge
     if not body:
         return True
     arguments = function.args
@@ -81,16 +84,31 @@ def is_trivial(source: str, entry_point: str) -> bool:
 
 
 def definition(tree: ast.Module, name: str) -> ast.AST | None:
-    """What `name` is bound to last at module level: a def, a lambda, another expression, or nothing."""
+    """What `name` is bound to last at module level, in whatever branch: a def, a class, a lambda, another
+    expression, an import, or nothing."""
     found: ast.AST | None = None
-    for statement in tree.body:
-        if isinstance(statement, DEFINITIONS) and statement.name == name:
+    for statement in module_level(tree):
+        if isinstance(statement, (*DEFINITIONS, ast.ClassDef)) and statement.name == name:
             found = statement
-        elif isinstance(statement, ast.Assign) and any(
-            isinstance(target, ast.Name) and target.id == name for target in statement.targets
-        ):
-            found = statement.value
+        elif isinstance(statement, ast.Import | ast.ImportFrom):
+            found = next((a for a in statement.names if (a.asname or a.name) == name), found)
+        elif isinstance(statement, ast.Assign | ast.AnnAssign) and statement.value is not None:
+            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+            if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+                found = statement.value
     return found
+
+
+def module_level(tree: ast.Module) -> Iterator[ast.stmt]:
+    """Statements that run with the module, in order: those inside `if` and `try` too, function bodies not."""
+    stack: list[ast.AST] = tree.body[::-1]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, ast.stmt):
+            yield node
+        if not isinstance(node, (*DEFINITIONS, ast.ClassDef)):
+            inner = (ast.stmt, ast.ExceptHandler, ast.match_case)
+            stack += [child for child in ast.iter_child_nodes(node) if isinstance(child, inner)][::-1]
 
 
 def is_idle(statement: ast.stmt) -> bool:

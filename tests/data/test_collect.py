@@ -45,7 +45,7 @@ VERDICTS = {
 }  # fmt: skip
 
 
-def collect(samples: dict[str, list[str]], seed: int = 1, rerun=None, **settings: object):
+def collect(samples: dict[str, list[str]], seed: int = 1, rerun=None, check=None, **settings: object):
     """Texts per problem -> Collection, with the verdict each text has above."""
     rows = [(name, i, text) for name, texts in samples.items() for i, text in enumerate(texts)]
     return collect_pairs(
@@ -55,6 +55,7 @@ def collect(samples: dict[str, list[str]], seed: int = 1, rerun=None, **settings
         config(**{"quota": {}, **settings}),
         seed=seed,
         rerun=rerun,
+        check=check,
     )
 
 
@@ -361,6 +362,35 @@ def test_a_chosen_program_that_does_not_pass_again_is_replaced():
     assert collection.report["dropped"]["problems: no pair left by the rules above"] == 1
 
 
+def test_a_time_out_that_does_not_come_again_is_no_label():
+    calls = []
+
+    def rerun(jobs):
+        calls.append([candidate.completion.text for _, candidate in jobs])
+        return [Verdict.PASSED for _ in jobs]
+
+    collection = collect({"a": [RIGHT, LOOPS, WRONG], "b": [RIGHT, LOOPS]}, per_problem=1, rerun=rerun)
+    assert sides(collection) == [(RIGHT, WRONG)]
+    assert calls == [[RIGHT, RIGHT, LOOPS]]  # WRONG, nearer than LOOPS, is taken for a, and not run again
+    assert collection.report["dropped"]["samples: timeout once, then passed"] == 1
+    stable = collect({"a": [RIGHT, LOOPS]}, rerun=lambda jobs: [c.result.verdict for _, c in jobs])
+    assert sides(stable) == [(RIGHT, LOOPS)]
+
+
+def test_only_problems_that_could_give_pairs_are_checked_and_faulty_ones_dropped():
+    asked = []
+
+    def check(problems):
+        asked.append([p.task_id for p in problems])
+        return {"toy/a": "a program blind to its input passes"}
+
+    samples = {"a": [RIGHT, WRONG], "b": [RIGHT, WRONG], "c": [RIGHT], "d": [WRONG]}
+    collection = collect(samples, check=check)
+    assert asked == [["toy/a", "toy/b"]]
+    assert {pair.task_id for pair in collection.pairs} == {"toy/b"}
+    assert collection.report["dropped"]["problems: a program blind to its input passes"] == 1
+
+
 def test_problems_that_repeat_a_benchmark_are_dropped():
     rows = [("a", 0, RIGHT), ("a", 1, WRONG), ("b", 0, RIGHT), ("b", 1, WRONG)]
     other = dataclasses.replace(problem("b"), prompt='def b(xs):\n    """Top."""\n')
@@ -375,7 +405,10 @@ def test_problems_that_repeat_a_benchmark_are_dropped():
     assert {pair.task_id for pair in collection.pairs} == {"toy/b"}
     assert collection.report["dropped"]["problems: repeat a benchmark"] == 1
     assert collection.report["decontamination_hits"][0]["benchmark_id"] == "bench/7"
-    assert "toy/a repeats bench bench/7 (name and docstring)" in table(collection.report)
+    printed = table(collection.report)
+    assert "toy/a repeats bench bench/7 (name and docstring)" in printed
+    assert "decontamination: 1 problems repeat one of bench (1)" in printed
+    assert "decontamination: none" in table(collect({"a": [RIGHT, WRONG]}).report)
 
 
 # What holds for any input

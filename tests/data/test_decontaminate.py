@@ -61,6 +61,17 @@ def test_a_short_problem_is_found_by_name_and_docstring():
     assert problem_hits([problem('def double(x):\n    """Twice x."""\n', "double")], INDEX) == []
 
 
+def test_examples_do_not_hide_a_copy():
+    asked = Problem("Mbpp/3", '"""\nFind odd numbers.\nassert odd(3) == True\n"""\n', "", "odd")
+    copies = [
+        'def odd(n):\n    """Find odd numbers.\n    >>> odd(3)\n    True\n    """\n',
+        '"""Find odd numbers."""',
+    ]
+    for copy in copies:
+        (hit,) = problem_hits([problem(copy, "odd")], benchmark_index({"mbpp": [asked]}, 13))
+        assert (hit.benchmark_id, hit.kind, hit.text) == ("Mbpp/3", "name and docstring", "find odd numbers")
+
+
 @pytest.mark.parametrize(
     ("prompt", "expected"),
     [

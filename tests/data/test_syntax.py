@@ -88,6 +88,10 @@ def test_programs_that_ignore_their_argument_are_trivial(body):
         "def double(x:\n",
         "double = 4",
         "double = lambda x: 4",
+        "double: int = 4",
+        "double: int",
+        "class double:\n    pass\n",
+        "if True:\n    def double(x):\n        return 4\n",
     ],
 )
 def test_programs_without_the_entry_point_are_trivial(source):
@@ -107,6 +111,11 @@ def test_programs_without_the_entry_point_are_trivial(source):
         "import operator\ndouble = operator.neg\n",
         "async def double(x):\n    return x * 2\n",
         "def helper(x):\n    return 4\n\ndef double(x):\n    return helper(x)\n",
+        "class double:\n    def __init__(self, x):\n        self.x = x\n",
+        "try:\n    from fast import double\nexcept ImportError:\n    def double(x):\n        return x * 2\n",
+        "if True:\n    def double(x):\n        return x * 2\n",
+        "from operator import neg as double\n",
+        "double: object = lambda x: x\n",
     ],
 )
 def test_programs_that_read_their_argument_are_not(source):
