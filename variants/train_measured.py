@@ -47,6 +47,7 @@ from model.training import (
     MetricsLog,
     Plan,
     check_finite,
+    compile_blocks,
     due,
     load_policy,
     load_state,
@@ -167,6 +168,8 @@ def main(cfg: Config) -> int | None:
     model = load_policy(start, out if done else None, compute, **cfg.model.lora)
     check_vocabulary(tokenizer, model.config.vocab_size)
     model.checkpoint_activations = cfg.model.activation_checkpointing
+    if cfg.model.compile:
+        compile_blocks(model)
     optimizer = adamw(model, cfg.optim.lr, tuple(cfg.optim.betas), cfg.optim.eps, cfg.optim.weight_decay)
     kept = load_state(out, optimizer, compute.device) if done else {}
     state, best = kept.get("loss_state"), kept.get("best")  # what the loss remembers; loss of dpo-best

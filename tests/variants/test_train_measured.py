@@ -1,5 +1,6 @@
 """Losses that ask for more than log-prob sums: what is measured, and the program that trains with it."""
 
+import ast
 import json
 import math
 from dataclasses import replace
@@ -304,6 +305,32 @@ def test_a_mixed_reference_has_no_distributions(train, capsys, pairs, tiny_pairs
     assert train("loss=tdpo2", "run.reference=out/mixed.safetensors") == 1
     assert "which holds log-probs only; this loss asks for forward_kl" in capsys.readouterr().err
     assert train("loss=wpo", "run.reference=out/mixed.safetensors") == 0
+
+
+OWN = ("asked(loss_fn)", "MEASURED", "reference_model(", "measure = ")  # statements of this program alone
+RENAMED = {
+    "measure, ": "",
+    ", keep it where the loss asks for it": "",
+    'desc="train_measured"': 'desc="train_dpo"',
+}
+
+
+@pytest.mark.parametrize("function", ["main", "train_step"])
+def test_the_loop_is_train_dpos_but_for_what_is_measured(function):
+    """Whoever changes one loop must change the other, so that their diff stays the explanation."""
+    theirs, mine = (
+        next(
+            ast.get_source_segment(text, node)
+            for node in ast.parse(text).body
+            if isinstance(node, ast.FunctionDef) and node.name == function
+        )
+        for text in (Path(module.__file__).read_text() for module in (train_dpo, train_measured))
+    )
+    for new, old in RENAMED.items():
+        mine = mine.replace(new, old)
+    lines = [line for line in mine.splitlines() if line.strip() and not any(own in line for own in OWN)]
+    lines = [line for line in lines if line.strip() != "measure: Measure,"]
+    assert lines == [line for line in theirs.splitlines() if line.strip()]
 
 
 @pytest.mark.parametrize("loss", ["tdpo1", "tdpo2", "tis_dpo", "wpo"])
