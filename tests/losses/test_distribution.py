@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from losses import distribution
 from losses.distribution import token_kl, token_statistics
 from losses.wpo import log_weights
 
@@ -64,7 +65,7 @@ def test_aligned_weights_are_means_over_each_completion():
 
 @pytest.mark.parametrize("policy_first", [True, False])
 @pytest.mark.parametrize("softcap", [0.0, 2.0])
-@pytest.mark.parametrize("rows", [1, 3, 64])
+@pytest.mark.parametrize("rows", [1, 3, 64, None])
 def test_divergence_and_gradients_are_the_definition(policy_first, softcap, rows):
     hidden, weight, _ = example()
     other, other_weight, _ = example(seed=1)
@@ -116,13 +117,17 @@ class LargestTensor(TorchDispatchMode):
         return out
 
 
-def test_logits_exist_for_a_few_rows_at_a_time_forward_and_backward():
+def test_logits_exist_for_a_few_rows_at_a_time_forward_and_backward(monkeypatch):
     """200 positions, 5 at a time: nothing is larger than 5 rows of logits or than the head itself."""
     hidden, weight = torch.randn(200, 4, requires_grad=True), torch.randn(50, 4, requires_grad=True)
     with LargestTensor() as largest:
         kl = token_kl(hidden, torch.randn(200, 4), weight, torch.randn(50, 4), policy_first=True, rows=5)
         kl.sum().backward()
         assert 5 * 50 <= largest.elements <= 200 * 4  # hidden is 800 elements, all logits would be 10,000
+    monkeypatch.setattr(distribution, "LOGITS", 5 * 50)  # the default for a vocabulary of 50
+    with LargestTensor() as largest:
+        token_kl(hidden, torch.randn(200, 4), weight, torch.randn(50, 4), policy_first=True).sum().backward()
+    assert largest.elements <= 200 * 4
     with LargestTensor() as largest:
         token_statistics(hidden, weight, torch.zeros(200, dtype=torch.int64), tile=(5, 50))
     assert largest.elements <= 200 * 4
