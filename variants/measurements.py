@@ -110,7 +110,7 @@ def divergences(
         softcap=model.config.logit_softcap,
     )
     sums = kl.new_zeros(2 * len(batch.spans)).index_add(0, batch.row, kl * batch.weights)
-    return sums.view(2, -1)
+    return sums.view(2, len(batch.spans))
 
 
 def mismatches(pairs: Sequence[PreferencePair]) -> Iterator[tuple[int, int]]:

@@ -6,7 +6,8 @@
 Before a loss is called, its measurements are taken (variants/measurements.py) and bound to it. Divergences
 and mismatched log-ratios ask a second model, the reference, at every step: its weights stay in memory (none
 with adapters) and it costs another forward pass. WPO needs neither. Reference log-probs come from the cache,
-as ever. Letters: B pairs, N completion tokens, D width.
+as ever; several processes share the work and both models as in train_dpo.py. Letters: B pairs, N completion
+tokens, D width.
 """
 
 import time
@@ -17,7 +18,6 @@ from pathlib import Path
 import torch
 from omegaconf import OmegaConf
 from torch import Tensor
-from tqdm import tqdm
 
 from conf.program import checkpoint_folder, claim_output, loss_function, program, training_objective
 from conf.schema import Config
@@ -38,7 +38,7 @@ from losses.contract import needs_whole_batch, takes
 from losses.logprobs import token_logps
 from losses.types import LossFunction, PreferenceLoss
 from model.checkpoint import weights_digest
-from model.distributed import require_one_process
+from model.distributed import on_first, require_one_process, reshard, share, total
 from model.optim import adamw, clip_grad_norm
 from model.training import (
     Compute,
@@ -51,6 +51,7 @@ from model.training import (
     due,
     load_policy,
     load_state,
+    progress,
     save_checkpoint,
     save_policy,
 )
@@ -103,12 +104,15 @@ def train_step(
     clip: float,
     metrics: Metrics,
 ) -> Tensor | None:
-    """One optimiser step on the mean over all pairs, however they were cut; returns the loss's own state."""
+    """One optimiser step on the mean over all pairs, however they were dealt and cut.
+
+    Returns the loss's own state.
+    """
     if len(batches) > 1 and needs_whole_batch(loss_fn):
         raise ValueError(
             "this loss couples the pairs of a step: raise optim.microbatch, or lower optim.batch"
         )
-    count = sum(len(batch.spans) for batch in batches)
+    count = total(sum(len(batch.spans) for batch in batches))
     for batch in batches:
         out = pair_losses(model, batch, loss_fn, measure, compute, metrics)
         (out.losses.sum() / count).backward()
@@ -130,6 +134,7 @@ def validate(
     metrics = Metrics()
     for batch in batches:
         pair_losses(model, batch, loss_fn, measure, compute, metrics)
+    reshard(model)
     return {f"validation/{name}": value for name, value in metrics.means().items()}
 
 
@@ -138,8 +143,9 @@ def main(cfg: Config) -> int | None:
     """Compose, read, load, score the reference, keep it where the loss asks for it, loop, save."""
     torch.manual_seed(cfg.run.seed)
     compute = Compute.choose(cfg.device, cfg.model.dtype).join()
-    require_one_process("this program keeps a second model")
     loss_fn = loss_function(cfg.loss)
+    if needs_whole_batch(loss_fn):
+        require_one_process("this loss couples the pairs of a step")
     if not asked(loss_fn):
         raise ValueError(f"loss {cfg.loss._target_} asks for none of {', '.join(MEASURED)}; use train_dpo.py")
 
@@ -161,7 +167,7 @@ def main(cfg: Config) -> int | None:
         loss=OmegaConf.to_container(cfg.loss, resolve=True),
         weights=cfg.data.weights and file_digest(cfg.data.weights),
     )
-    done = claim_output(out, objective, plan.last)
+    done = on_first(claim_output, out, objective, plan.last)
     if done == plan.last:
         return
 
@@ -182,13 +188,13 @@ def main(cfg: Config) -> int | None:
     measure = partial(measurements, loss_fn, model, reference, pairs, columns["weights"])
 
     def batches(index: Sequence[int]) -> list[PairBatch]:
-        """The microbatches of the pairs at `index`, on the device."""
-        groups = microbatches([token_count(pairs[i]) for i in index], cfg.optim.microbatch)
+        """This process's microbatches of the pairs at `index`, on the device."""
+        groups = share(microbatches([token_count(pairs[i]) for i in index], cfg.optim.microbatch))
         return [collate(pairs, [index[i] for i in group], **columns).to(compute.device) for group in groups]
 
     log, metrics, interrupt = MetricsLog(out.with_name("dpo.metrics.jsonl"), done), Metrics(), Interrupt()
     clock, unread, saved = time.perf_counter(), [], done
-    bar = tqdm(range(done, plan.last), initial=done, total=plan.last, desc="train_measured", unit="step")
+    bar = progress(range(done, plan.last), initial=done, total=plan.last, desc="train_measured", unit="step")
     for step in bar:
         epoch, places = plan.place(step)
         index = [train[i] for i in epoch_order(len(train), cfg.run.seed, epoch)[places]]
@@ -222,7 +228,8 @@ def main(cfg: Config) -> int | None:
             return 128 + stop
 
     seconds = time.perf_counter() - clock
-    write_provenance(out, objective=objective, pairs=cfg.data.pairs, dropped=dropped, seconds=seconds)
+    made_by = {"objective": objective, "pairs": cfg.data.pairs, "dropped": dropped, "seconds": seconds}
+    on_first(write_provenance, out, **made_by)
     print(f"policy     {out}")
 
 

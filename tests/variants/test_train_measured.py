@@ -244,6 +244,16 @@ def test_tdpo2_without_its_divergence_is_train_dpo(train):
         torch.testing.assert_close(weights_of()[name], tensor, atol=1e-6, rtol=1e-5)
 
 
+def test_a_batch_of_no_pairs_has_measurements_of_no_pairs(models):
+    """A process gets one where the microbatches do not go round."""
+    model, reference = models
+    batch = collate([], [])
+    hidden = completion_hidden(model, batch)
+    for name, shape in (("tdpo1", (2, 0)), ("tis_dpo", (2, 0)), ("wpo", (0,))):
+        (found,) = measurements(LOSSES[name], model, reference, [], None, hidden, batch).values()
+        assert found.shape == shape
+
+
 def test_adapters_need_no_second_model(train, monkeypatch):
     loaded = []
     real = train_measured.reference_model.__globals__["load_policy"]
