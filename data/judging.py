@@ -46,7 +46,7 @@ def prepare(
 ) -> list[Answer]:
     """Samples -> what the judge runs. `limits` are the sandbox's, for the digest; `seconds` its CPU limit.
 
-    The limit of a problem's own test comes before the protocol's, and that before `seconds`.
+    The limit of a problem or of its test comes before the protocol's, and that before `seconds`.
     """
     by_id = {problem.task_id: problem for problem in problems}
     answers = []
@@ -55,7 +55,8 @@ def prepare(
         given = dataclasses.replace(protocol, whole=True) if sample.whole else protocol
         program, extracted = answered(given, problem, sample.text)
         tests = problem.meta.get("tests") or {"": {"test": problem.test}}
-        timeouts = {name: test.get("timeout") or protocol.seconds or seconds for name, test in tests.items()}
+        usual = problem.meta.get("seconds") or protocol.seconds or seconds
+        timeouts = {name: test.get("timeout") or usual for name, test in tests.items()}
         jobs = {name: Job(name, program | test, timeouts[name]) for name, test in tests.items()}
         what = [program, [test["test"] for test in tests.values()], list(timeouts.values()), dict(limits)]
         answers.append(Answer(sample, jobs, extracted, digest(*what)))

@@ -27,6 +27,9 @@ from data.toy import toy_problems
 from data.types import Problem
 
 CACHE = Path("~/.cache/code-dpo").expanduser()
+MBPP_SECONDS = (
+    10.0  # CPU seconds of a program: the reference of task 123 takes 2 to 3, by how busy the machine is
+)
 
 
 @dataclass(frozen=True)
@@ -232,7 +235,7 @@ def mbpp_problem(row: dict, where: str) -> Problem:
         entry_point=entry_point,
         canonical_solution=code,
         split=mbpp_split(int(row["task_id"])),
-        meta={"text": text, "test_list": tests},
+        meta={"text": text, "test_list": tests, "seconds": MBPP_SECONDS},
     )
 
 

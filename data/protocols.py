@@ -42,7 +42,7 @@ class Protocol:
     whole: bool = False
     tab_spaces: int = 0  # tabs of the answer become so many spaces; 0: they stay
     max_new_tokens: int | None = None  # None: as the decode group says
-    seconds: float | None = None  # CPU seconds per program; None: as the sandbox group says
+    seconds: float | None = None  # CPU seconds per program; None: as the problem or the sandbox group says
 
     @property
     def digest(self) -> str:
@@ -84,9 +84,7 @@ PROTOCOLS = {
             tab_spaces=4,
             max_new_tokens=768,
         ),
-        Protocol(
-            "mbpp_3shot", prompt="few_shot", stops=("[DONE]",), whole=True, max_new_tokens=512, seconds=3.0
-        ),
+        Protocol("mbpp_3shot", prompt="few_shot", stops=("[DONE]",), whole=True, max_new_tokens=512),
     )
 }
 DEFAULTS = {

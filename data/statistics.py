@@ -42,7 +42,8 @@ def wilson_interval(successes: int, n: int, z: float = Z95) -> tuple[float, floa
     p = successes / n
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z * sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    low = max(0.0, centre - half) if successes else 0.0  # the ends are exact, whatever rounding says
+    return low, min(1.0, centre + half) if successes < n else 1.0
 
 
 def bootstrap_means(values: np.ndarray, replicates: int = REPLICATES, seed: int = 0) -> np.ndarray:
@@ -214,12 +215,15 @@ def fixed_and_broken(base: Iterable[Mapping], new: Iterable[Mapping]) -> tuple[l
 def compare(base_rows: Sequence[Mapping], new_rows: Sequence[Mapping]) -> dict:
     """The paired difference `new - base` per decoding that both sides have, on the problems both have.
 
-    With one answer per problem the p-value is McNemar's exact test, otherwise a sign-flip permutation.
+    Where one side does not state its decoding and the other has only one, they are taken to be the same. With
+    one answer per problem the p-value is McNemar's exact test, otherwise a sign-flip permutation.
     """
     difference = {}
-    for name in ("greedy", "sampled", "unstated"):
-        base = [row for row in base_rows if decoding(row) == name]
-        new = [row for row in new_rows if decoding(row) == name]
+    sides = [{decoding(row) for row in rows} for rows in (base_rows, new_rows)]
+    unstated = {"unstated"} in sides and all(len(names) == 1 for names in sides)
+    for name in ("unstated",) if unstated else ("greedy", "sampled", "unstated"):
+        base = [row for row in base_rows if unstated or decoding(row) == name]
+        new = [row for row in new_rows if unstated or decoding(row) == name]
         tasks, before, after = shared_rates(base, new)
         if not tasks:
             continue

@@ -1,6 +1,7 @@
 """Each program is judged once, a verdict is reused exactly as long as what it depends on is the same."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -54,6 +55,16 @@ def test_finished_results_are_reused_and_extended(tmp_path, capsys):
     judge_answers(answers([*TEXTS, "    return 0\n"]), again, path)
     assert [job.program["completion"] for job in again.asked] == ["    return 0\n"]
     assert "reused     2 of 3 verdicts" in capsys.readouterr().out
+
+
+def test_the_nearest_time_limit_counts():
+    slow = replace(PROBLEM, meta={"seconds": 7.0})
+    tested = replace(slow, meta=slow.meta | {"tests": {"": {"test": "x", "timeout": 9.0}}})
+    cases = [(PROBLEM, "plain", 3.5), (PROBLEM, "humaneval", 3.0)]
+    cases += [(slow, "humaneval", 7.0), (tested, "plain", 9.0)]
+    for problem, name, limit in cases:
+        (answer,) = prepare([Sample("own/1", 0, "")], [problem], PROTOCOLS[name], {}, 3.5)
+        assert answer.jobs[""].timeout == limit
 
 
 @pytest.mark.parametrize(

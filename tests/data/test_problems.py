@@ -258,7 +258,7 @@ def test_every_reference_solution_of_a_benchmark_passes(benchmarks, name, count)
         pytest.skip(f"{benchmarks / BENCHMARKS[name].file} is not there; see --benchmarks")
     problems = load_problems(name, cache=benchmarks)
     assert len(problems) == count == BENCHMARKS[name].problems
-    jobs = [Job(problem.task_id, program(problem, problem.canonical_solution)) for problem in problems]
+    jobs = [Job(p.task_id, program(p, p.canonical_solution), p.meta.get("seconds", 0.0)) for p in problems]
     failed = {key: result for key, result in judge(jobs, SandboxConfig()) if result.verdict != Verdict.PASSED}
     assert not failed
 

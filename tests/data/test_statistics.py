@@ -1,6 +1,8 @@
 """Definitions first: every number is checked against a worked value, an enumeration, or an identity."""
 
+from fractions import Fraction
 from itertools import combinations, product
+from math import comb
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from data.statistics import (
     paired_bootstrap,
     pass_at_k,
     pass_counts,
+    per_problem,
     score,
     sign_flip_p_value,
     summarise,
@@ -172,3 +175,45 @@ def test_comparing_different_problems_is_refused():
         compare(rows({"a": "p"}), rows({"b": "p"}))
     with pytest.raises(ValueError, match="share no problem"):
         compare(rows({"a": "p"}), rows({"a": "p"}, 0.8))
+
+
+def test_a_file_that_states_no_decoding_is_compared_with_the_only_one_of_the_other():
+    stated, unstated = rows({"a": "p", "b": "f"}, 0.0), rows({"a": "p", "b": "p"}, None)
+    assert compare(stated, unstated)["unstated"]["fixed"] == 1
+    assert compare(unstated, stated)["unstated"]["broken"] == 1
+    with pytest.raises(ValueError, match="share no problem"):
+        compare([*stated, *rows({"a": "p"}, 0.8)], unstated)  # with which of the two?
+
+
+def test_every_pass_at_k_equals_the_exact_fraction():
+    for n in [*range(1, 25), 64, 200, 1000]:
+        some = range(n + 1) if n < 25 else (0, 1, n // 3, n // 2, n - 2, n - 1, n)
+        for c in some:
+            for k in range(1, n + 1) if n < 25 else (1, 2, 10, n // 2, n - 1, n):
+                exact = 1 - Fraction(comb(n - c, k), comb(n, k))
+                assert abs(Fraction(pass_at_k(n, c, k)) - exact) < Fraction(1, 10**14), (n, c, k)
+
+
+def test_every_small_mcnemar_equals_the_sum_over_outcomes():
+    for fixed in range(12):
+        for broken in range(12):
+            n = fixed + broken
+            outcomes = [comb(n, i) for i in range(n + 1) if min(i, n - i) <= min(fixed, broken)]
+            assert mcnemar(fixed, broken) == pytest.approx(sum(outcomes) / 2**n, abs=1e-15)
+
+
+@pytest.mark.parametrize("n", [1, 3, 10, 164, 999])
+def test_wilson_intervals_hold_their_proportion(n):
+    for successes in range(n + 1):
+        low, high = wilson_interval(successes, n)
+        assert 0 <= low <= successes / n <= high <= 1
+    assert wilson_interval(0, n)[0] == 0
+    assert wilson_interval(n, n)[1] == 1
+
+
+def test_problems_are_counted_one_by_one():
+    some = [*rows({"a": "ppf", "b": "fi"}, 0.8), *rows({"a": "p"}, 0.0)]
+    assert [(r["task_id"], r["decoding"], r["samples"], r["passed"]) for r in per_problem(some)] == [
+        ("a", "sampled", 3, 2), ("b", "sampled", 1, 0), ("a", "greedy", 1, 1),
+    ]  # fmt: skip
+    assert per_problem(some)[1]["verdicts"] == {"wrong_answer": 1, "internal_error": 1}
