@@ -136,8 +136,8 @@ def pass_counts(rows: Iterable[Mapping]) -> dict[str, tuple[int, int]]:
 def score(rows: Iterable[Mapping]) -> dict:
     """pass@k for every k up to the smallest number of samples of a problem, with 95 % intervals.
 
-    One sample per problem gets a Wilson interval, more get a bootstrap over problems. `n_samples` is
-    the number of samples per problem (the smallest, when they differ).
+    One sample per problem gets a Wilson interval, more get a bootstrap over problems. `n_samples` is the
+    number of samples per problem (the smallest, when they differ).
     """
     counts = pass_counts(rows)
     if not counts:
@@ -149,6 +149,9 @@ def score(rows: Iterable[Mapping]) -> dict:
         lows, highs = ([edge] for edge in wilson_interval(sum(c for _, c in counts.values()), len(counts)))
     else:
         lows, highs = np.quantile(bootstrap_means(table), [0.025, 0.975], axis=0)
+        for k, column in enumerate(table.T):
+            if np.all(column == column[0]):  # resampling equal values sees no doubt
+                lows[k], highs[k] = without_spread(column[0], len(column))
     every_k = {
         str(k + 1): {"mean": float(means[k]), "ci_low": float(lows[k]), "ci_high": float(highs[k])}
         for k in range(smallest)
@@ -161,6 +164,13 @@ def score(rows: Iterable[Mapping]) -> dict:
         "n_samples": smallest,
         "pass_at_k": every_k,
     }
+
+
+def without_spread(value: float, problems: int) -> tuple[float, float]:
+    """Interval of a mean when all problems seen have one value: how many others there are, which may have 0
+    or 1, is bounded by Wilson's interval for `problems` of `problems`."""
+    alike = wilson_interval(problems, problems)[0]
+    return alike * value, alike * value + 1 - alike
 
 
 def summarise(rows: Sequence[Mapping]) -> dict:

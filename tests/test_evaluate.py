@@ -81,7 +81,7 @@ def test_a_file_of_samples_is_scored_without_a_model(config, tmp_path, capsys):
     assert "passed 6, wrong_answer 3" in out
     assert f"protocol    plain {summary['protocol']['digest']}" in out
     assert "seconds     judging" in out
-    assert "pass@2   1.000 [1.000, 1.000]" in out
+    assert "pass@2   1.000 [0.510, 1.000]" in out
 
 
 def test_files_of_one_name_keep_apart(config, tmp_path):

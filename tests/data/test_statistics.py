@@ -217,3 +217,17 @@ def test_problems_are_counted_one_by_one():
         ("a", "sampled", 3, 2), ("b", "sampled", 1, 0), ("a", "greedy", 1, 1),
     ]  # fmt: skip
     assert per_problem(some)[1]["verdicts"] == {"wrong_answer": 1, "internal_error": 1}
+
+
+def test_equal_problems_leave_some_doubt():
+    one = score(rows({"a": "pf"}, 0.8))
+    alike = wilson_interval(1, 1)[0]
+    assert (one["ci_low"], one["ci_high"]) == pytest.approx((alike / 2, 1 - alike / 2))
+    always = score(rows({str(i): "pp" for i in range(164)}, 0.8))
+    assert (always["ci_low"], always["ci_high"]) == wilson_interval(164, 164)
+    never = score(rows({str(i): "ff" for i in range(164)}, 0.8))
+    assert (never["ci_low"], never["ci_high"]) == pytest.approx(wilson_interval(0, 164))
+    assert [s["ci_low"] < 1 for s in score(rows({"a": "pf", "b": "ff"}))["pass_at_k"].values()] == [
+        True,
+        True,
+    ]
