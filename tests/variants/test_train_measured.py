@@ -110,7 +110,8 @@ def losses_by_definition(name, model, reference, pairs, weights):
         foreign = by_definition(
             model, reference, strangers, weights, lambda p, q, ids, w: (w * (at(p, ids) - at(q, ids))).sum()
         )
-        z0 = foreign.detach().mean().clamp(min=0)
+        z0 = foreign.detach().mean()
+        assert z0 > 0  # or the clamp would hide it
         losses = 1 - (torch.sigmoid(beta * (ratio[0] - z0)) + torch.sigmoid(beta * (z0 - ratio[1]))) / 2
     return losses
 
@@ -128,7 +129,7 @@ def measured_losses(name, model, reference, pairs, weights):
 
 @pytest.mark.parametrize("name", sorted(LOSSES))
 def test_loss_and_gradient_are_the_definition_on_dense_logits(name, models, pairs):
-    model, reference = models
+    model, reference = models if name != "kto" else models[::-1]
     weights = token_weights(pairs)
     got = measured_losses(name, model, reference, pairs, weights)
     expected = losses_by_definition(name, model, reference, pairs, weights)
