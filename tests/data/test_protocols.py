@@ -6,7 +6,17 @@ from dataclasses import replace
 import pytest
 
 from data.problems import mbpp_problem
-from data.protocols import MARKER, PROTOCOLS, Protocol, answered, asked, chat_prompt, choose_protocol
+from data.protocols import (
+    INSTRUCTION,
+    MARKER,
+    PROTOCOLS,
+    RESPONSE,
+    Protocol,
+    answered,
+    asked,
+    chat_prompt,
+    choose_protocol,
+)
 from data.types import Problem
 
 PROBLEM = Problem(
@@ -133,3 +143,21 @@ def test_an_answer_without_the_entry_point_is_a_failed_extraction():
 def test_few_shot_answers_stand_alone():
     job, _ = answered(PROTOCOLS["mbpp_3shot"], mbpp(11), "def g(x):\n    return 11\n[DONE]\n\nYou are")
     assert (job["prompt"], job["completion"]) == ("", "def g(x):\n    return 11\n")
+
+
+def test_prompts_and_stops_are_evalpluss():
+    utility = pytest.importorskip("evalplus.provider.utility", reason="EvalPlus itself is the oracle")
+
+    class Tokenizer:
+        chat_template = "any"
+
+        def apply_chat_template(self, messages: list[dict], tokenize: bool) -> str:
+            return render(messages)
+
+    for prompt in (PROBLEM.prompt, '"""\nWrite a function.\nassert f(1) == 2\n"""\n', "\n\n  x  \n"):
+        theirs = utility.make_raw_chat_prompt(prompt.strip() + "\n", INSTRUCTION, RESPONSE, Tokenizer())
+        assert chat_prompt(prompt, render) == theirs
+    for family in ("humaneval", "mbpp"):
+        stops = [*utility.EOS, *utility.extra_eos_for_direct_completion(family)]
+        assert list(PROTOCOLS[f"evalplus_base_{family}"].stops) == stops
+    assert list(PROTOCOLS["evalplus_chat"].stops) == [*utility.EOS, "\n```\n"]
