@@ -88,7 +88,8 @@ def training_seconds(folder: Path, stage: str) -> float:
     """CPU seconds if variants/comparison.py noted them, else the wall seconds the program noted."""
     cost = folder / "cpu.json"
     known = json.loads(cost.read_text()) if cost.exists() else {}
-    return known.get(f"train_{stage}") or json.loads((folder / f"{stage}.meta.json").read_text())["seconds"]
+    noted = [seconds for name, seconds in known.items() if name.startswith("train_")]
+    return noted[0] if noted else json.loads((folder / f"{stage}.meta.json").read_text())["seconds"]
 
 
 def reward_accuracy(metrics: Path) -> float | None:

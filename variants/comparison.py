@@ -39,7 +39,7 @@ class Method:
     train: list[str] = field(default_factory=list)  # what makes it this method
     strength: list[str] = field(default_factory=list)  # other settings of its strength, the likeliest first
     learning_rates: list[float] | None = None  # null: the plan's; a single one is not tuned
-    program: str = "train_dpo.py"
+    program: str = "train_dpo.py"  # or "-m variants.x"
     prepare: list[str] = field(default_factory=list)  # commands it needs beforehand, without "python"
 
 
@@ -97,7 +97,7 @@ def commands(trial: Trial, plan: ComparisonSettings) -> list[list[str]]:
     scoring = plan.test if trial.split == "test" else plan.validation
     score = [*scoring, f"run.checkpoint={stage_of(method)}", f"run.split={trial.split}"]
     return [
-        [method.program, f"+exp={plan.exp}", *shared, *trial.overrides],
+        [*shlex.split(method.program), f"+exp={plan.exp}", *shared, *trial.overrides],
         ["evaluate.py", f"+exp={plan.exp}", *shared, *score],
     ]
 

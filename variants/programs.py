@@ -39,7 +39,8 @@ def body(arguments: Sequence[str], log: Path, cost: Path | None) -> None:
         close_zygotes()  # a forked process leaves without the interpreter's exit handlers
     if cost is not None:
         known = json.loads(cost.read_text()) if cost.exists() else {}
-        cost.write_text(json.dumps(known | {Path(arguments[0]).stem: round(cpu_seconds() - start, 2)}))
+        name = arguments[1].split(".")[-1] if arguments[0] == "-m" else Path(arguments[0]).stem
+        cost.write_text(json.dumps(known | {name: round(cpu_seconds() - start, 2)}))
 
 
 def run(arguments: Sequence[str], log: Path, threads: int = 1, cost: Path | None = None) -> str | None:
