@@ -45,26 +45,32 @@ class SentencePieces:
         self.bos_id, self.eos_id = (i if i >= 0 else None for i in (model.bos_id(), model.eos_id()))
         self.ids_of = {piece: i for i, piece in enumerate(pieces)} | {t.content: i for i, t in added.items()}
 
+        user_defined = user_defined_pieces(serialized)
+        bare = load_model(serialized + WITHOUT_PREFIX, path)
+        special = {i for i, token in added.items() if token.special}
+        special |= {self.ids_of[name] for name in named if name in self.ids_of}
         self.control = {i for i in range(count) if model.is_control(i) or model.is_unknown(i)}
-        self.control |= {i for i, token in added.items() if token.special}
-        self.control |= {self.ids_of[name] for name in named if name in self.ids_of}
+        self.control |= {  # what a text can give is no control token: some files pad with an ordinary piece
+            i for i in special if i >= count or pieces[i] in user_defined or bare.encode(pieces[i]) != [i]
+        }
+        words = special - self.control
         self.control |= {i for i in stop if i < self.size}
 
         self.bytes_of = [b""] * self.size
         for i in set(range(count)) - self.control:
             if not model.is_unused(i):
                 self.bytes_of[i] = piece_bytes(pieces[i], model.is_byte(i))
-        for i in added.keys() - self.control:
+        for i in added.keys() - self.control - words:
             self.bytes_of[i] = added[i].content.encode()
 
         # The model matches its user-defined pieces by itself, but must not match those that are control
         # tokens.
-        user_defined = user_defined_pieces(serialized)
         editable = bytearray(serialized)
         for i in self.control & set(range(count)):
             if pieces[i] in user_defined:
                 editable[user_defined[pieces[i]]] = CONTROL
-        plain = {i: t for i, t in added.items() if i not in self.control and t.content not in user_defined}
+        matched = {i: token for i, token in added.items() if i not in self.control | words}
+        plain = {i: token for i, token in matched.items() if token.content not in user_defined}
         control = {i: added.get(i) or AddedToken(i, pieces[i]) for i in self.control}
         self.plain_tokens = TokenSplitter(plain.values())
         self.all_tokens = TokenSplitter((plain | control).values())

@@ -27,6 +27,7 @@ from data.tokenizer_files import (
     read_chat_templates,
     read_json,
     read_vocabulary,
+    special_contents,
 )
 from data.tokenizer_json import begin_token
 
@@ -42,13 +43,14 @@ class Tokenizer:
         config = read_json(folder / "special_tokens_map.json") | read_json(folder / "tokenizer_config.json")
         named = named_tokens(config)
         self.declared_stop = declared_stop_ids(folder)
-        self.vocabulary, spec = read_vocabulary(folder, config, named.values(), self.declared_stop)
+        special = [*named.values(), *sorted(special_contents(config))]
+        self.vocabulary, spec = read_vocabulary(folder, config, special, self.declared_stop)
         self.size = self.vocabulary.size
         self.bytes_of = self.vocabulary.bytes_of
 
         ids_of = self.vocabulary.ids_of
         begin = begin_token(spec)
-        self.bos_id: int | None = ids_of.get(named.get("bos_token", begin), self.vocabulary.bos_id)
+        self.bos_id: int | None = ids_of.get(begin or named.get("bos_token"), self.vocabulary.bos_id)
         self.eos_id: int | None = ids_of.get(named.get("eos_token"), self.vocabulary.eos_id)
         if self.eos_id is None:
             self.eos_id = min(self.declared_stop, default=None)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from data.added_tokens import NO_PREFIX, AddedToken, Prefix
 from data.sentencepieces import SentencePieces
-from data.tokenizer_json import JsonPieces, from_vocabulary, prefix_of
+from data.tokenizer_json import JsonPieces, from_vocabulary, has, prefix_of
 
 # Whatever a folder has of these makes its digest, and must go along when a checkpoint is saved.
 TOKENIZER_FILES = (
@@ -109,9 +109,10 @@ def added_tokens(folder: Path, config: dict, spec: dict | None) -> list[AddedTok
     """What tokenizer.json, added_tokens.json and tokenizer_config.json add; the last of them wins."""
     flags = ("special", "lstrip", "rstrip", "normalized", "single_word")
     rows = {row["id"]: row for row in (spec or {}).get("added_tokens") or []}
-    extra = special_contents(config)
+    extra = special_contents(config) | set(named_tokens(config).values())
     for content, i in read_json(folder / "added_tokens.json").items():
-        rows.setdefault(i, {"content": content, "special": content in extra})
+        special = content in extra
+        rows.setdefault(i, {"content": content, "special": special, "normalized": not special})
     for i, row in (config.get("added_tokens_decoder") or {}).items():
         rows[int(i)] = row
     return [
@@ -120,19 +121,24 @@ def added_tokens(folder: Path, config: dict, spec: dict | None) -> list[AddedTok
     ]
 
 
-def special_contents(config: dict) -> set[str | None]:
+def special_contents(config: dict) -> set[str]:
     """Further special tokens that the config lists, or names in an object."""
     listed = [config.get(key) or [] for key in ("additional_special_tokens", "extra_special_tokens")]
     flat = [token for part in listed for token in (part.values() if isinstance(part, dict) else part)]
-    return {content_of(token) for token in flat}
+    return {content for token in flat if (content := content_of(token))}
 
 
 def adds_bos(config: dict, spec: dict | None, begin: str | None) -> bool:
-    """Whether prompts start with the begin token, by the config, else tokenizer.json, else family."""
+    """Whether prompts start with the begin token, by tokenizer.json, else the config, else the family.
+
+    Where tokenizer.json has a template of what surrounds a text, transformers goes by it, not by the config.
+    """
+    if has((spec or {}).get("post_processor"), "TemplateProcessing"):
+        return begin is not None
     if isinstance(config.get("add_bos_token"), bool):
         return config["add_bos_token"]
     if spec is not None and spec.get("post_processor"):
-        return begin is not None
+        return False
     return tokenizer_class(config) in BEGINS_WITH_BOS and (spec is None or bool(tokenizer_class(config)))
 
 

@@ -38,29 +38,35 @@ class JsonPieces:
         self.ids_of = vocabulary | {token.content: i for i, token in added.items()}
         self.size = 1 + max(self.ids_of.values(), default=-1)
         self.bos_id = self.eos_id = None
-        unknown = spec["model"].get("unk_token")
+        kept = {i for i in stop if i < self.size} | {self.ids_of.get(spec["model"].get("unk_token"))} - {None}
         self.control = {i for i, token in added.items() if token.special}
-        self.control |= {self.ids_of[name] for name in [*named, unknown] if name in self.ids_of}
-        self.control |= {i for i in stop if i < self.size}
+        self.control |= {self.ids_of[name] for name in named if name in self.ids_of} | kept
+        content = {i: piece for piece, i in vocabulary.items()}
+        added |= {i: AddedToken(i, content[i]) for i in self.control - added.keys()}
+
+        self.prefix = prefix_of(spec)
+        self.strips_space = self.prefix.scheme != "never" and not has(spec.get("pre_tokenizer"), "ByteLevel")
+        self.build(spec, where, added.values())
+        ordinary = self.control - kept
+        words = {i for i in ordinary & content.keys() if self.encode(content[i], start=False) == [i]}
+        if words:  # what a text can give is no control token: some files pad with an ordinary piece, "!" say
+            self.control -= words
+            self.build(spec, where, [token for i, token in added.items() if i not in words])
 
         to_bytes = byte_reader(spec, where)
         self.bytes_of = [b""] * self.size
         for piece, i in vocabulary.items():
             if i not in self.control:
                 self.bytes_of[i] = to_bytes(piece)
-        for i in added.keys() - self.control:
+        for i in added.keys() - self.control - words:
             self.bytes_of[i] = added[i].content.encode()
 
-        spec = spec | {
-            "truncation": None,
-            "padding": None,
-            "added_tokens": [
-                vars(token) | {"special": i in self.control} for i, token in sorted(added.items())
-            ],
-        }
+    def build(self, spec: dict, where: Path, added: Iterable[AddedToken]) -> None:
+        """The package's tokenizers, for text from its start and for text that continues another."""
+        added = sorted(added, key=lambda token: token.id)
+        rows = [vars(token) | {"special": token.id in self.control} for token in added]
+        spec = spec | {"truncation": None, "padding": None, "added_tokens": rows}
         self.tokens = build(spec, where)
-        self.prefix = prefix_of(spec)
-        self.strips_space = self.prefix.scheme != "never" and not has(spec["pre_tokenizer"], "ByteLevel")
         continued = without_prefix(spec)
         self.continued = self.tokens if continued == spec else build(continued, where)
 

@@ -458,6 +458,74 @@ def test_vocab_and_merges_alone_are_enough(folders, tmp_path, name):
     assert (ours.size, ours.eos_id, ours.stop_ids) == (whole.size, whole.eos_id, whole.stop_ids)
 
 
+def test_named_tokens_of_vocab_and_merges_are_control(folders, tmp_path):
+    """Special tokens that only tokenizer_config.json and special_tokens_map.json name, by content."""
+    tokenizers = pytest.importorskip("tokenizers", reason="byte-level BPE needs the tokenizers package")
+    tokenizers.Tokenizer.from_file(str(folders("gpt2") / "tokenizer.json")).model.save(str(tmp_path))
+    config = {"tokenizer_class": "GPT2Tokenizer", "eos_token": "<|endoftext|>", "bos_token": "<|endoftext|>"}
+    write(tmp_path, tokenizer_config=config, special_tokens_map={"additional_special_tokens": ["<s>"]})
+    ours, other = load_tokenizer(tmp_path), auto_tokenizer(tmp_path)
+    for text in ["x<|endoftext|>y<s>", "<s>", "x <|endoftext|> y"]:
+        ids = ours.vocabulary.encode(text, control=True)
+        assert ids == other.encode(text, add_special_tokens=False)
+        assert ours.vocabulary.control & set(ids)
+        assert not ours.vocabulary.control & set(ours.encode(text))
+        assert ours.encode(text) == published(tmp_path, text, other)
+        assert ours.decode(ours.encode(text)) == text
+
+
+@pytest.mark.parametrize("name", ["gpt2", "own"])
+def test_a_pad_token_that_is_a_word_stays_text(folders, own, tmp_path, name):
+    """Some checkpoints pad with "!"; programs need it."""
+    source = own.folder if name == "own" else folders(name)
+    for path in source.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text()) | {"pad_token": "!"}
+    number = load_tokenizer(tmp_path).vocabulary.ids_of["!"]
+    for decoder in ({}, {str(number): CONTROL | {"content": "!"}}):
+        decoder = config.get("added_tokens_decoder", {}) | decoder
+        write(tmp_path, tokenizer_config=config | {"added_tokens_decoder": decoder})
+        ours = load_tokenizer(tmp_path)
+        assert ours.encode("a != b!") == load_tokenizer(source).encode("a != b!")
+        assert ours.decode(ours.encode("a != b!")) == "a != b!"
+        assert number in ours.usable_ids
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("starcoder2", "GPT2Tokenizer"), ("llama2-legacy", "LlamaTokenizer")]
+)
+def test_tokenizer_json_counts_and_not_the_class_beside_it(folders, tmp_path, name, kind):
+    """transformers 5 rebuilds some classes by rules of its own and forgets the file's digits and spaces."""
+    tokenizers = pytest.importorskip("tokenizers", reason="tokenizer.json needs the tokenizers package")
+    source = folders(name)
+    for path in source.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    config = json.loads((source / "tokenizer_config.json").read_text()) | {"tokenizer_class": kind}
+    write(tmp_path, tokenizer_config=config, config={"model_type": "llama"})
+    ours, file = load_tokenizer(tmp_path), tokenizers.Tokenizer.from_file(str(source / "tokenizer.json"))
+    file.encode_special_tokens = True
+    for text in [*TEXTS, "x =   123", " x"]:
+        assert ours.encode(text) == file.encode(text, add_special_tokens=False).ids
+
+
+@pytest.mark.parametrize("begins", [True, False])
+def test_the_template_of_tokenizer_json_decides_about_the_begin_token(folders, tmp_path, begins):
+    """It has been kept in step with the model; add_bos_token beside it may be left over."""
+    for path in folders("llama3").iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    spec = json.loads((tmp_path / "tokenizer.json").read_text())
+    if not begins:
+        text = {"Sequence": {"id": "A", "type_id": 0}}
+        spec["post_processor"] = BEGIN | {"single": [text], "special_tokens": {}}
+        spec["post_processor"]["pair"] = [text, {"Sequence": {"id": "B", "type_id": 1}}]
+    config = {"bos_token": "<|im_start|>" if begins else "<s>", "eos_token": "<|eot_id|>"}
+    write(tmp_path, tokenizer=spec, tokenizer_config=config | {"add_bos_token": not begins})
+    ours, other = load_tokenizer(tmp_path), auto_tokenizer(tmp_path)
+    ids = ours.prompt_ids("def f():")
+    assert ids == other("def f():")["input_ids"]
+    assert ids.count(ours.vocabulary.ids_of["<s>"]) == begins
+
+
 def test_sentencepiece_in_tokenizer_json_alone(folders, tmp_path):
     """Llama-like folders without tokenizer.model: the same ids, completions without the space in front."""
     pytest.importorskip("tokenizers", reason="tokenizer.json needs the tokenizers package")
