@@ -1,5 +1,6 @@
 """The shape of a transformer, and every way in which published families vary it."""
 
+import math
 from dataclasses import dataclass
 
 from model.rotary import Rope
@@ -43,6 +44,7 @@ class ModelConfig:
     residual_scale: float = 1.0
     logit_scale: float = 1.0  # folded into the hidden states
     attention_scale: float = 0.0  # of the scores; 0 = 1/sqrt(E)
+    attention_scale_by_depth: bool = False  # divided by the number of the layer, from 1
     attention_softcap: float = 0.0  # cap * tanh(score / cap); 0 = none
     logit_softcap: float = 0.0  # applied by whoever projects to logits
 
@@ -50,6 +52,10 @@ class ModelConfig:
         if layer in self.layers_without_rope:
             return None
         return self.local_rope if self.local_rope and self.window(layer) else self.rope
+
+    def score_scale(self, layer: int) -> float:
+        scale = self.attention_scale or 1 / math.sqrt(self.head_width)
+        return scale / (layer + 1) if self.attention_scale_by_depth else scale
 
     def window(self, layer: int) -> int:
         return self.windows[layer] if self.windows else 0

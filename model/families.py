@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from model.config import ModelConfig
+from model.harmless_keys import changes_nothing
 from model.rope_settings import PARTIAL_ROTARY, Json, read_rope, write_rope
 
 KEYS = {
@@ -47,27 +48,6 @@ ACTIVATIONS = {  # published name -> ours; the first name of a kind is the one w
     "gelu_python_tanh": "gelu_tanh",
     "relu": "relu",
 }
-# Keys of published files that do not change what a trained model computes.
-# fmt: off
-HARMLESS = frozenset([
-    "_attn_implementation", "_name_or_path", "_sliding_window_pattern", "architectures",
-    "attention_dropout", "attention_softmax_in_fp32", "attn_implementation", "attn_pdrop", "auto_map",
-    "bos_token_id", "cache_implementation", "classifier_dropout", "cls_token_id", "dtype", "embd_pdrop",
-    "embedding_dropout", "eos_token_id", "finetuning_task", "hidden_dropout", "id2label",
-    "inference_runner", "initial_context_length", "initializer_range", "is_decoder", "is_llama_config",
-    "keys_to_ignore_at_inference", "label2id", "max_length", "max_sequence_length", "max_window_layers",
-    "model_type", "n_ctx", "name", "num_labels", "output_attentions", "output_hidden_states",
-    "pad_key_length", "pad_token_id", "pretraining_tp", "problem_type", "reorder_and_upcast_attn",
-    "resid_dropout", "resid_pdrop", "residual_dropout", "return_dict", "scale_attention_softmax_in_fp32",
-    "sep_token_id", "seq_length", "summary_activation", "summary_first_dropout", "summary_proj_to_labels",
-    "summary_type", "summary_use_proj", "task_specific_params", "tie_encoder_decoder", "tokenizer_class",
-    "torch_dtype", "torchscript", "transformers.js_config", "transformers_version", "unk_token_id",
-    "unsloth_fixed", "unsloth_version", "use_bfloat16", "use_cache", "use_flash_attention_2",
-    "validate_runner_input",
-])
-# fmt: on
-# Keys that are harmless with this one value: it says what the family does anyway.
-NEUTRAL = {"full_attn_mod": 1, "interpolate_factor": 1, "mlp_type": "default", "norm_type": "layer_norm"}
 
 
 class Config:
@@ -88,9 +68,15 @@ class Config:
             )
         return value
 
+    def size(self, key: str) -> int:
+        value = self.need(key)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"config.json: {key} is {value!r}, expected a whole number of at least 1")
+        return value
+
     def not_understood(self) -> Json:
-        known = self.read | HARMLESS
-        return {k: v for k, v in self.values.items() if k not in known and v and NEUTRAL.get(k) != v}
+        left = {key: value for key, value in self.values.items() if key not in self.read}
+        return {key: value for key, value in left.items() if not changes_nothing(key, value)}
 
 
 @dataclass(frozen=True)
@@ -105,6 +91,7 @@ class Family:
     read: Callable[[Config, Json], Json] = lambda keys, values: {}  # further fields; values: those so far
     write: Callable[[ModelConfig], Json] = lambda config: {}  # their keys
     ignored: frozenset[str] = frozenset()  # keys that this family's files carry and nobody reads
+    echoes: dict[str, Callable[[Json], Any]] = field(default_factory=dict)  # ignored if they have this value
 
 
 def sliding(kinds: Sequence[str], window: int | None) -> tuple[int, ...]:
@@ -149,6 +136,7 @@ def write_one_window(config: ModelConfig) -> Json:
 def read_qwen_windows(keys: Config, values: Json) -> Json:
     """A window only when switched on, in the layers listed or from max_window_layers on."""
     on, window, first = (keys.get(k) for k in ("use_sliding_window", "sliding_window", "max_window_layers"))
+    first = values["layers"] if first is None else first
     rest = ["sliding_attention" if i >= first else "full_attention" for i in range(values["layers"])]
     return {"windows": sliding(keys.get("layer_types") or rest, window if on else None)}
 
@@ -289,19 +277,27 @@ def write_stablelm(config: ModelConfig) -> Json:
     }
 
 
-def read_gpt2(keys: Config, values: Json) -> Json:
+def read_gpt_bigcode(keys: Config, values: Json) -> Json:
     unscaled = not keys.get("scale_attn_weights", True)
     multi_query = keys.get("multi_query", True) if values["family"] == "gpt_bigcode" else False
     keys.get("num_key_value_heads")  # transformers 5 writes it for gpt_bigcode; multi_query decides
     return {"attention_scale": 1.0 if unscaled else 0.0, "kv_heads": 1 if multi_query else values["heads"]}
 
 
-def write_gpt2(config: ModelConfig) -> Json:
-    return {"scale_attn_weights": not config.attention_scale}
+def read_gpt2(keys: Config, values: Json) -> Json:
+    by_depth = bool(keys.get("scale_attn_by_inverse_layer_idx"))
+    return read_gpt_bigcode(keys, values) | {"attention_scale_by_depth": by_depth}
 
 
 def write_gpt_bigcode(config: ModelConfig) -> Json:
-    return write_gpt2(config) | {"multi_query": config.kv_heads == 1}
+    return {"scale_attn_weights": not config.attention_scale, "multi_query": config.kv_heads == 1}
+
+
+def write_gpt2(config: ModelConfig) -> Json:
+    return {
+        "scale_attn_weights": not config.attention_scale,
+        "scale_attn_by_inverse_layer_idx": config.attention_scale_by_depth,
+    }
 
 
 def read_cohere(keys: Config, values: Json) -> Json:
@@ -365,7 +361,7 @@ FAMILIES: dict[str, Family] = {
         fixed={"qkv_bias": True},
         read=read_qwen_windows,
         write=write_qwen_windows,
-        ignored=frozenset({"rotary_emb_base"}),
+        echoes={"rotary_emb_base": lambda values: values["rope"].base},
     ),
     "qwen3": Family(
         "Qwen3ForCausalLM",
@@ -389,7 +385,8 @@ FAMILIES: dict[str, Family] = {
         fixed={"norm": "layer", "norm_bias": True, "gated": False},
         read=read_starcoder2,
         write=lambda config: {"use_bias": config.qkv_bias} | write_one_window(config),
-        ignored=frozenset({"activation_function", "layer_norm_epsilon", "scale_attn_weights"}),
+        ignored=frozenset({"activation_function", "scale_attn_weights"}),
+        echoes={"layer_norm_epsilon": lambda values: values["norm_eps"]},
     ),
     "gemma": Family(
         "GemmaForCausalLM",
@@ -425,6 +422,7 @@ FAMILIES: dict[str, Family] = {
         read=lambda keys, values: read_gemma2(keys, values | {"pattern": 2}),
         write=write_gemma2,
         ignored=frozenset({"hidden_act"}),
+        echoes={"sliding_window_size": lambda values: max(values["windows"], default=None)},
     ),
     "gemma3_text": Family(
         "Gemma3ForCausalLM",
@@ -510,6 +508,10 @@ FAMILIES: dict[str, Family] = {
         fixed={"norm": "layer", "norm_bias": True},
         read=read_stablelm,
         write=write_stablelm,
+        echoes={
+            "norm_eps": lambda values: values["norm_eps"],
+            "rope_pct": lambda values: values["rope"].width / values["head_width"],
+        },
     ),
     "gpt_bigcode": Family(
         "GPTBigCodeForCausalLM",
@@ -517,7 +519,7 @@ FAMILIES: dict[str, Family] = {
         keys=GPT2_KEYS,
         absent={**GPT2_ABSENT, "activation_function": "gelu_pytorch_tanh"},
         fixed=GPT2_FIXED,
-        read=read_gpt2,
+        read=read_gpt_bigcode,
         write=write_gpt_bigcode,
     ),
     "gpt2": Family(
@@ -589,14 +591,13 @@ def parse_config(config: Json) -> ModelConfig:
     keys = Config(config, family.absent)
     name = KEYS | family.keys
     sizes = ("vocab_size", "width", "layers", "heads", "context")
-    values = {ours: keys.need(name[ours]) for ours in sizes}
-    values["kv_heads"] = keys.get(name["kv_heads"]) or values["heads"]
-    values["head_width"] = keys.get(name["head_width"]) or values["width"] // values["heads"]
-    values["mlp_width"] = keys.get(name["mlp_width"])
-    if values["mlp_width"] is None:
-        values["mlp_width"] = (
-            4 * values["width"] if name["mlp_width"] == "n_inner" else keys.need(name["mlp_width"])
-        )
+    values = {ours: keys.size(name[ours]) for ours in sizes}
+    usual = {"kv_heads": values["heads"], "head_width": values["width"] // values["heads"]}
+    if name["mlp_width"] == "n_inner":
+        usual["mlp_width"] = 4 * values["width"]
+    for ours in ("kv_heads", "head_width", "mlp_width"):
+        key = name[ours]
+        values[ours] = usual[ours] if ours in usual and keys.get(key) is None else keys.size(key)
     if name["norm_eps"]:
         values["norm_eps"] = float(keys.need(name["norm_eps"]))
     values["activation"] = _activation(keys.need(name["activation"]))
@@ -608,19 +609,26 @@ def parse_config(config: Json) -> ModelConfig:
         if rope.width != values["head_width"] and model_type not in PARTIAL_ROTARY:
             raise ValueError(f"config.json: partial_rotary_factor has no meaning for {model_type}; remove it")
         values |= {"rope": rope, "local_rope": local}
-    keys.read |= family.ignored
-    left = keys.not_understood()
-    if left:
-        found = ", ".join(f"{key}={value!r}" for key, value in left.items())
-        raise ValueError(
-            f"config.json has keys that {model_type} is not known to have: {found}. If they do not change "
-            "what the model computes, delete them from config.json; otherwise this model is not supported"
-        )
+    refuse_unknown(keys, family, values)
     if values["heads"] % values["kv_heads"]:
         raise ValueError(
             f"config.json: {values['heads']} query heads cannot share {values['kv_heads']} key heads evenly"
         )
     return ModelConfig(**values)
+
+
+def refuse_unknown(keys: Config, family: Family, values: Json) -> None:
+    """ValueError when a key is left that nothing has read and that could change the computation."""
+    keys.read |= family.ignored
+    keys.read |= {key for key, said in family.echoes.items() if keys.values.get(key) == said(values)}
+    left = keys.not_understood()
+    if left:
+        found = ", ".join(f"{key}={value!r}" for key, value in left.items())
+        raise ValueError(
+            f"config.json has keys that {keys.values['model_type']} is not known to have: {found}. If they "
+            "do not change what the model computes, delete them from config.json; otherwise this model is "
+            "not supported"
+        )
 
 
 def _activation(name: str) -> str:

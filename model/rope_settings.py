@@ -31,7 +31,10 @@ def read_rope(
     common = {"rope_theta": theta, "partial_rotary_factor": get("partial_rotary_factor")}
     original = get("original_max_position_embeddings")  # at top level it outranks the nested one
     local_theta = get("rope_local_base_freq")
-    scaling, parameters = get("rope_scaling") or {}, get("rope_parameters") or {}
+    scaling, parameters = (read_object(get, key) for key in ("rope_scaling", "rope_parameters"))
+    nested = "full_attention" in parameters or "sliding_attention" in parameters
+    if scaling and not nested:  # as in transformers, the old key stands for the new one where both are there
+        parameters = {}
 
     def present(found: Json | None) -> Json:
         return {k: v for k, v in (found or {}).items() if v is not None}
@@ -41,7 +44,7 @@ def read_rope(
             found["original_max_position_embeddings"] = original
         return make_rope(present(common) | found, head_width, context)
 
-    if "full_attention" in parameters or "sliding_attention" in parameters:
+    if nested:
         local = rope({"rope_theta": local_theta or theta} | present(parameters.get("sliding_attention")))
         whole = rope(present(parameters.get("full_attention")) | present(scaling))
     else:
@@ -52,12 +55,23 @@ def read_rope(
     return whole, None if local == whole else local
 
 
+def read_object(get: Callable[..., Any], key: str) -> Json:
+    """An object of config.json; {} where it is absent or null."""
+    found = get(key) or {}
+    if not isinstance(found, dict):
+        raise ValueError(
+            f"config.json: {key} is {found!r}, expected an object with rope_type and its numbers"
+        )
+    return found
+
+
 def make_rope(found: Json, head_width: int, context: int) -> Rope:
     """One set of published rope parameters -> Rope."""
     found = dict(found)
     old_kind = found.pop("type", "default")
     kind = found.pop("rope_type", old_kind)
-    kind = "longrope" if kind == "su" else kind
+    if kind == "su" or (kind == "yarn" and "short_factor" in found):  # names of the first Phi-3 files
+        kind = "longrope"
     if kind not in KINDS:
         raise ValueError(f"config.json: rope type {kind!r} is not supported; supported: {', '.join(KINDS)}")
     width = int(head_width * found.pop("partial_rotary_factor", 1.0))

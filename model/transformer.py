@@ -83,7 +83,7 @@ class Attention(nn.Module):
         self.sizes = [heads * width, kv_heads * width, kv_heads * width]
         self.clip, self.qk_norm = config.qkv_clip, config.qk_norm
         self.kind = {
-            "scale": config.attention_scale or 1 / math.sqrt(width),
+            "scale": config.score_scale(layer),
             "window": config.window(layer),
             "softcap": config.attention_softcap,
         }

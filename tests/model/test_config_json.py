@@ -89,7 +89,21 @@ def test_the_first_gemma_files_say_gelu_and_mean_its_tanh_form():
     assert config.norm_plus_one
 
 
-@pytest.mark.parametrize("kind", ["su", "longrope"])
+def test_an_old_key_stands_for_the_new_one_where_both_are_there():
+    """So transformers reads them: rope_scaling replaces all of rope_parameters, its base too."""
+    both = {"rope_parameters": {"rope_type": "default", "rope_theta": 5e5}}
+    both |= {"rope_scaling": {"type": "linear", "factor": 4.0}, "rope_theta": 3e3}
+    assert parse_config(LLAMA | both).rope == Rope(16, base=3e3, kind="linear", factor=4.0)
+
+
+def test_codeparrot_divides_scores_by_the_number_of_the_layer():
+    gpt2 = {"model_type": "gpt2", "vocab_size": 9, "n_embd": 64, "n_layer": 3, "n_head": 4}
+    config = parse_config(gpt2 | {"scale_attn_by_inverse_layer_idx": True, "reorder_and_upcast_attn": True})
+    assert [config.score_scale(layer) for layer in range(3)] == [0.25, 0.125, 0.25 / 3]
+    assert parse_config(gpt2).score_scale(2) == 0.25
+
+
+@pytest.mark.parametrize("kind", ["su", "yarn", "longrope"])
 def test_phi_3_long_contexts(kind):
     factors = {"short_factor": [1.0] * 8, "long_factor": [2.0] * 8}
     phi = LLAMA | {"model_type": "phi3", "max_position_embeddings": 131072}
@@ -164,6 +178,10 @@ def test_an_unsupported_family_is_told_why_and_what_there_is():
         ({"rope_scaling": {"type": "dynamic", "factor": 2.0, "alpha": 1000}}, "does not know alpha"),
         ({"num_key_value_heads": 3}, "4 query heads cannot share 3"),
         ({"hidden_size": None}, "lacks 'hidden_size'"),
+        ({"hidden_size": "64"}, "hidden_size is '64', expected a whole number"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers is 0"),
+        ({"intermediate_size": [96]}, r"intermediate_size is \[96\]"),
+        ({"rope_scaling": "linear"}, "rope_scaling is 'linear', expected an object"),
         (
             {"model_type": "qwen2", "num_key_value_heads": 4, "layer_types": ["linear_attention"] * 4},
             "layer_types has",
@@ -192,6 +210,42 @@ def test_what_is_known_to_be_harmless_is_ignored():
         "something_switched_off": False,
     }
     assert parse_config(LLAMA | harmless) == parse_config(LLAMA)
+
+
+def test_settings_of_generation_and_training_in_old_files_are_ignored():
+    """transformers 4 wrote them into config.json, and transformers 5 drops them when it reads one."""
+    for keys in (
+        {"do_sample": True, "temperature": 0.7, "top_p": 0.9, "top_k": 50, "max_length": 4096},
+        {"num_beams": 1, "repetition_penalty": 1.1, "length_penalty": 1.0, "max_new_tokens": 512},
+        {"forced_eos_token_id": 2, "decoder_start_token_id": 1, "suppress_tokens": [5], "prefix": "x"},
+        {"gradient_checkpointing": True, "model_max_length": 4096, "ffn_dropout": 0.1},
+        {"_attn_implementation_autoset": True, "_flash_attn_2_enabled": True, "name_or_path": "x"},
+        {"layer_types": ["full_attention"] * 4, "chunk_size_feed_forward": 1, "max_batch_size": 8},
+    ):
+        assert parse_config(LLAMA | keys) == parse_config(LLAMA)
+    with pytest.raises(ValueError, match="layer_types"):
+        parse_config(LLAMA | {"layer_types": ["sliding_attention"] * 4, "sliding_window": 8})
+
+
+@pytest.mark.parametrize(
+    ("family", "key", "said", "other"),
+    [
+        ("qwen2", "rotary_emb_base", 1e6, 1e4),  # CodeQwen1.5
+        ("starcoder2", "layer_norm_epsilon", 1e-5, 1e-6),
+        ("gemma2", "sliding_window_size", 8, 16),
+        ("stablelm", "rope_pct", 0.25, 0.5),
+        ("stablelm", "norm_eps", 1e-5, 1e-6),
+        ("stablelm", "rotary_scaling_factor", 1.0, 2.0),
+    ],
+)
+def test_a_second_name_is_ignored_where_it_says_the_same(family, key, said, other):
+    config = LLAMA | {"model_type": family, "num_key_value_heads": 4, "sliding_window": 8}
+    config |= {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}
+    if family == "stablelm":
+        del config["sliding_window"]
+    assert parse_config(config | {key: said}) == parse_config(config)
+    with pytest.raises(ValueError, match=f"{key}={other!r}"):
+        parse_config(config | {key: other})
 
 
 def test_what_a_layout_cannot_say_is_refused_when_saving():

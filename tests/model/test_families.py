@@ -187,6 +187,7 @@ CASES = {
     "gpt_bigcode-mha": ("GPTBigCodeConfig", GPT2 | {"multi_query": False, "n_inner": 80}),
     "gpt2": ("GPT2Config", GPT2),
     "gpt2-unscaled": ("GPT2Config", GPT2 | {"scale_attn_weights": False, "tie_word_embeddings": False}),
+    "gpt2-scaled-by-depth": ("GPT2Config", GPT2 | {"scale_attn_by_inverse_layer_idx": True}),
     "cohere": ("CohereConfig", {}),
     "cohere-bias": (
         "CohereConfig",
