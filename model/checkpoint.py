@@ -110,26 +110,39 @@ def load_model(
 
 
 def find_tensors(folder: Path) -> dict[str, Stored]:
-    """Every tensor of a folder by its name in the files. With an index, only the shards that it names."""
-    for index_name in ("model.safetensors.index.json", "pytorch_model.bin.index.json"):
-        index = folder / index_name
-        if index.is_file():
+    """Every tensor of a folder by its name in the files. With an index, only the shards that it names.
+
+    An index whose shards are all gone is left over from an earlier save where a single file is there instead.
+    """
+    for whole, reader in (("model.safetensors", read_header), ("pytorch_model.bin", _read_legacy)):
+        file, index = folder / whole, folder / f"{whole}.index.json"
+        if index.is_file() and not (file.is_file() and _is_left_over(index)):
             return _find_sharded(folder, index)
-    if (folder / "model.safetensors").is_file():
-        return read_header(folder / "model.safetensors")
-    if (folder / "pytorch_model.bin").is_file():
-        return _read_legacy(folder / "pytorch_model.bin")
+        if file.is_file():
+            return reader(file)
     raise ValueError(
         f"{folder} has no weights: expected model.safetensors, model.safetensors.index.json with its shards, "
         "or pytorch_model.bin"
     )
 
 
-def _find_sharded(folder: Path, index: Path) -> dict[str, Stored]:
+def read_index(index: Path) -> dict[str, str]:
+    """Tensor name -> shard."""
     try:
         places = json.loads(index.read_text())["weight_map"]
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{index} is not an index (no weight_map in it); download it again") from None
+        if all(isinstance(shard, str) and Path(shard).name == shard for shard in places.values()):
+            return places
+    except (ValueError, KeyError, TypeError, AttributeError):
+        pass
+    raise ValueError(f"{index} is not an index (no weight_map of file names in it); download it again")
+
+
+def _is_left_over(index: Path) -> bool:
+    return not any((index.parent / shard).exists() for shard in read_index(index).values())
+
+
+def _find_sharded(folder: Path, index: Path) -> dict[str, Stored]:
+    places = read_index(index)
     absent = sorted({name for name in places.values() if not (folder / name).is_file()})
     if absent:
         raise ValueError(f"{index} names {', '.join(absent)}, not in {folder}; download the missing shards")

@@ -192,6 +192,27 @@ def test_only_the_shards_that_the_index_names_are_read(tmp_path):
     assert module_digest(load_model(tmp_path / "m")) == module_digest(model)
 
 
+def test_an_index_that_an_earlier_save_left_behind_is_passed_over(folder):
+    """Its shards are gone, a single file is there; the same for the index of another format."""
+    index = json.dumps({"weight_map": {"model.norm.weight": "model-00001-of-00002.safetensors"}})
+    (folder / "model.safetensors.index.json").write_text(index)
+    assert module_digest(load_model(folder)) == module_digest(random_model())
+    (folder / "model.safetensors.index.json").unlink()
+    (folder / "pytorch_model.bin.index.json").write_text(index.replace("safetensors", "bin"))
+    assert module_digest(load_model(folder)) == module_digest(random_model())
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"model-00001-of-00002\.bin"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("content", ["[]", '{"weight_map": ["x"]}', '{"weight_map": {"x": "../y"}}', "{"])
+def test_what_is_no_index_is_named(folder, content):
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(content)
+    with pytest.raises(ValueError, match=r"model\.safetensors\.index\.json is not an index"):
+        load_model(folder)
+
+
 def test_training_a_loaded_model_never_changes_the_file(folder):
     before = (folder / "model.safetensors").read_bytes()
     model = load_model(folder)
