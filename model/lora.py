@@ -8,6 +8,7 @@ Phi-3's `qkv_proj`), or ends of the family's own names. Embedding, norms and hea
 
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +28,14 @@ PROJECTIONS = {
     "mlp.up": ("up_proj",),
     "mlp.down": ("down_proj",),
 }
-REFUSED = ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "modules_to_save", "layer_replication")
+REFUSED = (  # settings of PEFT with which an adapter is more than B A, or belongs to another base
+    "use_dora", "rank_pattern", "alpha_pattern", "modules_to_save", "layer_replication", "lora_bias",
+    "trainable_token_indices", "target_parameters", "alora_invocation_tokens", "use_qalora", "use_bdlora",
+    "arrow_config", "kasa_config", "monteclora_config", "velora_config",
+)  # fmt: skip
+CHANGE_BASE = ("pissa", "olora", "loftq", "corda", "lora_ga")  # ways to start that change the base's weights
+
+ADAPTER_NAME = re.compile(r"(?:base_model\.)?(?:model\.)?(.+)\.lora_([AB])(?:\.default)?\.weight")
 
 
 class Adapter(nn.Module):
@@ -248,19 +256,47 @@ def target_names(model: Transformer) -> list[str]:
 def load_adapters(model: Transformer, folder: Path | str) -> list[str]:
     """Add the adapters that `save_adapters` or PEFT wrote -> published names of their matrices."""
     folder = Path(folder)
-    config = json.loads((folder / "adapter_config.json").read_text())
-    if config.get("peft_type") != "LORA" or any(config.get(key) for key in REFUSED):
-        odd = [key for key in REFUSED if config.get(key)]
-        raise ValueError(f"{folder}: only plain LORA is supported, found {config.get('peft_type')} {odd}")
-    stored = load_file(folder / "adapter_model.safetensors")
-    matrices = {name.removeprefix("base_model.model.").rpartition(".lora_")[0] for name in stored}
-    add_adapters(model, config["r"], config["lora_alpha"], matrices)
+    config, stored = read_adapter_config(folder), read_adapters(folder)
+    rank, alpha = config["r"], config["lora_alpha"]
+    if config.get("use_rslora"):  # alpha / sqrt(rank), Kalajdzievski 2023, arXiv:2312.03732
+        alpha *= math.sqrt(rank)
+    add_adapters(model, rank, alpha, {name for name, _ in stored})
     adapters = dict(named_adapters(model))
-    for name, adapter in adapters.items():
-        for letter, parameter in (("A", adapter.a), ("B", adapter.b)):
-            tensor = stored[f"base_model.model.{name}.lora_{letter}.weight"]
-            if tensor.shape != parameter.shape:
-                expected = f"{list(tensor.shape)}, expected {list(parameter.shape)}"
-                raise ValueError(f"{folder}: lora_{letter} of {name} has shape {expected}")
-            parameter.data.copy_(tensor)
+    for (short, letter), tensor in stored.items():
+        name = next(name for name in adapters if f".{name}".endswith(f".{short}"))
+        parameter = getattr(adapters[name], letter)
+        if tensor.shape != parameter.shape:
+            expected = f"{list(tensor.shape)}, expected {list(parameter.shape)}"
+            raise ValueError(f"{folder}: lora_{letter.upper()} of {name} has shape {expected}")
+        parameter.data.copy_(tensor)
     return list(adapters)
+
+
+def read_adapter_config(folder: Path) -> dict:
+    path = folder / "adapter_config.json"
+    if not path.is_file():
+        raise ValueError(f"{path} is missing: a folder with adapters has it beside adapter_model.safetensors")
+    config = json.loads(path.read_text())
+    odd = [key for key in REFUSED if config.get(key)]
+    odd += ["bias"] * (config.get("bias", "none") != "none")
+    odd += ["init_lora_weights"] * str(config.get("init_lora_weights")).startswith(CHANGE_BASE)
+    if config.get("peft_type") != "LORA" or odd:
+        raise ValueError(f"{folder}: only plain LORA is supported, found {config.get('peft_type')} {odd}")
+    return config
+
+
+def read_adapters(folder: Path) -> dict[tuple[str, str], Tensor]:
+    """(name of the matrix, "a" or "b") -> tensor of an adapter folder."""
+    path = folder / "adapter_model.safetensors"
+    if not path.is_file():
+        raise ValueError(f"{path} is missing; save the adapters as safetensors")
+    stored = {}
+    for name, tensor in load_file(path).items():
+        found = ADAPTER_NAME.fullmatch(name)
+        if not found:
+            raise ValueError(f"{path}: {name} is not the lora_A or lora_B of a matrix")
+        stored[found[1], found[2].lower()] = tensor
+    lost = [name for name, letter in stored if (name, "ab".replace(letter, "")) not in stored]
+    if lost:
+        raise ValueError(f"{path}: {lost[0]} has only one of lora_A and lora_B")
+    return stored

@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from model.checkpoint import load_model, module_digest, save_model
 from model.lora import add_adapters, disabled, load_adapters, merge, merged_state, save_adapters
@@ -165,18 +166,48 @@ def test_adapters_do_not_pile_up(tmp_path):
         add_adapters(model, 4, 8, ALL)
 
 
-def test_other_kinds_and_shapes_of_adapters_are_errors(tmp_path):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"use_dora": True}, "plain LORA.*use_dora"),
+        ({"peft_type": "IA3"}, "plain LORA.*IA3"),
+        ({"bias": "all"}, "plain LORA.*bias"),
+        ({"lora_bias": True}, "plain LORA.*lora_bias"),
+        ({"init_lora_weights": "pissa_niter_4"}, "plain LORA.*init_lora_weights"),
+        ({"r": 3}, "lora_. of .* has shape"),
+    ],
+)
+def test_other_kinds_and_shapes_of_adapters_are_errors(tmp_path, change, message):
     model = tiny()
     add_adapters(model, 2, 8, ["q_proj"])
     save_adapters(model, tmp_path)
     config = json.loads((tmp_path / "adapter_config.json").read_text())
-    for change, message in (
-        ({"use_dora": True}, "plain LORA.*use_dora"),
-        ({"r": 3}, "lora_A of .* has shape"),
-    ):
-        (tmp_path / "adapter_config.json").write_text(json.dumps(config | change))
-        with pytest.raises(ValueError, match=message):
-            load_adapters(tiny(), tmp_path)
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config | change))
+    with pytest.raises(ValueError, match=message):
+        load_adapters(tiny(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t | {"base_model.model.model.norm.weight": torch.ones(1)}, "model.norm.weight is not"),
+        (lambda t: dict(list(t.items())[1:]), "only one of lora_A and lora_B"),
+        (lambda t: {n.replace("q_proj", "w_proj"): v for n, v in t.items()}, "are no layers of a llama"),
+    ],
+)
+def test_adapter_files_that_hold_something_else_are_errors(tmp_path, change, message):
+    model = tiny()
+    add_adapters(model, 2, 8, ["q_proj"])
+    save_adapters(model, tmp_path)
+    path = tmp_path / "adapter_model.safetensors"
+    save_file(change(load_file(path)), path)
+    with pytest.raises(ValueError, match=message):
+        load_adapters(tiny(), tmp_path)
+    path.unlink()
+    with pytest.raises(ValueError, match=r"adapter_model\.safetensors is missing"):
+        load_adapters(tiny(), tmp_path)
+    with pytest.raises(ValueError, match=r"adapter_config\.json is missing"):
+        load_adapters(tiny(), tmp_path / "nowhere")
 
 
 # ---- against PEFT
@@ -238,3 +269,24 @@ def test_merged_checkpoints_are_the_adapted_model(pair, tmp_path):
     save_model(ours, tmp_path / "merged")
     other = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32).eval()
     torch.testing.assert_close(logits(ours), other(IDS[None]).logits[0], atol=2e-4, rtol=1e-4)
+
+
+def test_adapters_scaled_by_the_root_of_the_rank_come_from_peft(tmp_path):
+    transformers = pytest.importorskip("transformers", reason="adapters are compared with PEFT on its models")
+    peft = pytest.importorskip("peft", reason="adapters are compared with PEFT")
+    torch.manual_seed(0)
+    theirs = transformers.AutoModelForCausalLM.from_config(transformers.LlamaConfig(**SHAPE)).eval()
+    theirs.save_pretrained(tmp_path / "base")
+    config = peft.LoraConfig(
+        r=4, lora_alpha=6, use_rslora=True, target_modules="all-linear", task_type="CAUSAL_LM"
+    )
+    other = peft.get_peft_model(theirs, config)
+    randomize(other)
+    other.save_pretrained(tmp_path / "adapter")
+    ours = load_model(tmp_path / "base", dtype=torch.float32)
+    load_adapters(ours, tmp_path / "adapter")
+    torch.testing.assert_close(logits(ours), other(IDS[None]).logits[0], atol=2e-4, rtol=1e-4)
+    save_adapters(ours, tmp_path / "ours")  # with the plain scale that means the same
+    again = load_model(tmp_path / "base", dtype=torch.float32)
+    load_adapters(again, tmp_path / "ours")
+    torch.testing.assert_close(hidden(again), hidden(ours), atol=1e-5, rtol=1e-5)
