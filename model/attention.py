@@ -14,6 +14,8 @@ Letters: B pairs · T tokens of the batch · H query heads · K key/value heads 
 
 import inspect
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -88,8 +90,35 @@ class Pairs:
 
     def longest(self) -> Tensor:
         """For each token, the length of its pair's longer sequence, [T] on the CPU."""
+        # Transformer.forward takes pairs apart whose two lengths would not give the same angles.
         lengths = torch.tensor(self.rows, dtype=torch.int64).view(-1, 3)
         return (lengths[:, 0] + lengths[:, 1:].max(1).values).repeat_interleave(lengths.sum(1))
+
+
+class Unshared(NamedTuple):
+    """A batch in which some pairs are two plain sequences, each with the prompt."""
+
+    index: Tensor  # [T'] which of the T tokens stands at each place
+    spans: Tensor  # [B', 4]
+    places: Tensor  # [T] where each of the T tokens stands
+
+
+def unshare(spans: Tensor, apart: Sequence[bool]) -> Unshared:
+    """Pair i as two sequences where apart[i]; spans [B, 4] on the CPU."""
+    index, new, places, end = [], [], [], 0
+    for (start, prompt, chosen, rejected), two in zip(spans.tolist(), apart, strict=True):
+        tokens = torch.arange(start, start + prompt + chosen + rejected)
+        first, second = tokens.split([prompt + chosen, rejected])
+        parts = [torch.cat([first, second])] if not two else [first, torch.cat([first[:prompt], second])]
+        lengths = [(prompt, chosen, 0 if two else rejected), (prompt, rejected, 0)][: len(parts)]
+        for part, length in zip(parts, lengths, strict=True):
+            new.append((end, *length))
+            index.append(part)
+            own = torch.arange(end, end + len(part))
+            places.append(own if part is parts[0] else own[prompt:])
+            end += len(part)
+    spans = torch.tensor(new, dtype=spans.dtype)
+    return Unshared(torch.cat(index), spans, torch.cat(places))
 
 
 def pair_attention(

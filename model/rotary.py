@@ -46,6 +46,12 @@ class Rope:
         """Whether the angle at a position depends on how long the whole sequence is."""
         return self.kind in ("dynamic", "longrope")
 
+    def same_angles(self, length: int, other: int) -> bool:
+        """Whether positions turn by the same angles in sequences of these two lengths."""
+        if self.kind == "dynamic":
+            return max(length, self.context) == max(other, self.context)
+        return self.kind != "longrope" or (length > self.context) == (other > self.context)
+
 
 def frequencies(rope: Rope, device: torch.device | str, lengths: Tensor | None = None) -> Tensor:
     """Angle per position step: [W/2], or [T, W/2] where the kind depends on `lengths` [T]. Float32.

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from model import attention
+from model.attention import unshare
 from model.fused import half_attention, rms_norm, swiglu
 from model.rotary import Rope, frequencies, rotary_tables, rotate
 from model.transformer import ModelConfig, Norm, Transformer, pair_attention
@@ -46,6 +47,10 @@ VARIANTS = {
     "linear": replace(BASE, rope=Rope(8, kind="linear", factor=4.0)),
     "yarn": replace(BASE, rope=Rope(8, kind="yarn", factor=4.0, context=16, scale=1.2, low=1, high=32)),
     "llama3": replace(BASE, rope=Rope(8, kind="llama3", factor=8.0, context=16)),
+}
+LENGTH_VARIANTS = {  # some of PAIRS have sequences of different angles; decoding changes them on the way
+    "dynamic": replace(BASE, rope=Rope(8, kind="dynamic", factor=2.0, context=9)),
+    "longrope": replace(BASE, rope=LONGROPE),
 }
 PAIRS = [(5, 4, 6), (1, 1, 3), (7, 3, 0), (4, 1, 1), (6, 9, 2)]  # prompt, chosen, rejected lengths
 
@@ -258,9 +263,9 @@ def separate_forwards(
     return torch.cat(out)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", VARIANTS | LENGTH_VARIANTS)
 def test_the_pair_layout_equals_separate_forwards_values_and_gradients(name):
-    model = build(VARIANTS[name])
+    model = build((VARIANTS | LENGTH_VARIANTS)[name])
     positions, spans = layout(PAIRS)
     ids = torch.randint(0, 50, (len(positions),))
     weight = torch.randn(len(positions), 32, dtype=torch.float64)
@@ -303,16 +308,17 @@ def test_how_a_plain_sequence_is_split_does_not_matter():
     torch.testing.assert_close(a, b, atol=1e-12, rtol=0)
 
 
-def test_a_rope_that_depends_on_the_length_uses_the_longer_sequence_of_the_pair():
-    model = build(replace(BASE, rope=LONGROPE))
-    for chosen, rejected in ((8, 3), (3, 8), (2, 3)):
-        positions, spans = layout([(5, chosen, rejected), (4, 4, 4)])
-        ids = torch.randint(0, 50, (len(positions),))
-        first = model(ids, positions, spans)[: 5 + chosen]
-        longer = 5 + max(chosen, rejected)
-        padded = torch.cat([ids[: 5 + chosen], ids.new_zeros(longer - 5 - chosen)])
-        alone = model(padded, torch.arange(longer), torch.tensor([[0, longer, 0, 0]], dtype=torch.int32))
-        torch.testing.assert_close(first, alone[: 5 + chosen], atol=1e-12, rtol=0)
+def test_only_pairs_whose_lengths_give_other_angles_are_taken_apart():
+    spans = torch.tensor([[0, 5, 4, 6], [15, 5, 8, 3], [31, 6, 9, 0], [46, 6, 9, 7]], dtype=torch.int32)
+    assert build(replace(BASE, rope=LONGROPE)).apart(spans) == [False, True, False, False]
+    dynamic = replace(BASE, rope=Rope(8, kind="dynamic", factor=2.0, context=12))
+    assert build(dynamic).apart(spans) == [False, True, False, True]
+    assert build(BASE).apart(spans) == []
+    batch = unshare(spans, [False, True, False, True])
+    assert batch.spans.tolist() == [
+        [0, 5, 4, 6], [15, 5, 8, 0], [28, 5, 3, 0], [36, 6, 9, 0], [51, 6, 9, 0], [66, 6, 7, 0],
+    ]  # fmt: skip
+    assert batch.index[batch.places].tolist() == list(range(68))
 
 
 def test_spans_that_do_not_cover_the_tokens_are_an_error():
