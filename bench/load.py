@@ -21,6 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bench.measure import memory_mb
@@ -89,7 +90,10 @@ def run(method: str, folder: Path, dtype: str) -> dict[str, float]:
 
 
 def make(folder: Path, mebibytes: int) -> None:
-    """A Llama with a vocabulary of 32,000, as many layers as the size asks for, in float32."""
+    """A Llama with a vocabulary of 32,000, as many layers as the size asks for, in float32.
+
+    The tensors lie as in published files, by name, so that q, k and v are apart.
+    """
     layer, ends = 512 * (3 * 512 + 512 + 3 * 1376) + 2 * 512, 2 * 32000 * 512 + 512
     config = {
         "model_type": "llama",
@@ -101,6 +105,8 @@ def make(folder: Path, mebibytes: int) -> None:
         "max_position_embeddings": 2048,
     }
     save_model(Transformer(parse_config(config)), folder)
+    save_file(load_file(folder / "model.safetensors"), folder / "by-name", metadata={"format": "pt"})
+    (folder / "by-name").replace(folder / "model.safetensors")
 
 
 def main() -> None:

@@ -3,9 +3,9 @@
 A folder holds config.json, the weights and a tokenizer. The weights are model.safetensors, or shards named by
 model.safetensors.index.json, or the legacy pytorch_model.bin. A safetensors file is a length, a JSON header
 and the tensors' bytes (github.com/huggingface/safetensors), so it is read and written here directly: every
-error can name the tensor, and no tensor exists twice in memory. One that is used as it is stored stays a view
-of the mapped file (private: training changes memory, never the file); one that is fused or converted is read
-into its place.
+error can name the tensor, and no tensor exists twice in memory. What is used as it is stored stays mapped
+(private: training changes memory, never the file), also where parts are joined (joined_pages.py); what is
+transposed, reordered or converted is read into its place.
 """
 
 import hashlib
@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from model.families import parse_config, to_config_json
+from model.joined_pages import join_pages
 from model.layouts import Published, published_tensors
 from model.lora import merged_state
 from model.transformer import Transformer
@@ -95,14 +96,15 @@ def load_model(
     table = published_tensors(model)
     found = match_tensors(folder, table, stored, tied=model.config.tied)
     dtype = dtype or found[table["embedding.weight"].parts[0].name].dtype
+    modules, shapes = dict(model.named_modules()), {name: p.shape for name, p in model.named_parameters()}
     for name, published in table.items():
         sources = [found[part.name] for part in published.parts]
-        tensor = read_parameter(model.get_parameter(name).shape, sources, published, dtype, device)
+        tensor = read_parameter(shapes[name], sources, published, dtype, device)
         if check_finite and not torch.isfinite(tensor).all():
             names = ", ".join(part.name for part in published.parts)
             raise ValueError(f"{folder}: {names} holds values that are not finite; the checkpoint is damaged")
         module, kind = name.rsplit(".", 1)
-        setattr(model.get_submodule(module), kind, nn.Parameter(tensor))
+        setattr(modules[module], kind, nn.Parameter(tensor))
     if model.config.tied:
         model.lm_head.weight = model.embedding.weight
     model.source_config = source
@@ -325,12 +327,32 @@ def read_into(target: Tensor, stored: Stored) -> None:
             buffer = buffer[count:]
 
 
+def joined_view(sources: list[Stored], shape: torch.Size) -> Tensor | None:
+    """The tensors joined along rows and still mapped, where one file has them all and its pages allow it."""
+    first = sources[0]
+    if _adjacent(sources):
+        return view(first._replace(shape=tuple(shape))).view(shape)
+    if any(source.mapped is not first.mapped or source.dtype != first.dtype for source in sources):
+        return None
+    sizes = [math.prod(source.shape) * first.dtype.itemsize for source in sources]
+    offsets = [source.offset for source in sources]
+    joined = (
+        None if first.tensor is not None else join_pages(first.path, list(zip(offsets, sizes, strict=True)))
+    )
+    if joined is None:
+        return None
+    memory, begin = joined
+    return torch.frombuffer(memory, dtype=first.dtype, count=math.prod(shape), offset=begin).view(shape)
+
+
 def read_parameter(
     shape: torch.Size, sources: list[Stored], place: Published, dtype: torch.dtype, device: torch.device | str
 ) -> Tensor:
     """One parameter from its published parts: joined, transposed, reordered and converted as needed."""
-    if not place.transposed and place.order is None and sources[0].dtype == dtype and _adjacent(sources):
-        return view(sources[0]._replace(shape=tuple(shape))).view(shape).to(device)
+    if not place.transposed and place.order is None and sources[0].dtype == dtype:
+        joined = joined_view(sources, shape)
+        if joined is not None:
+            return joined.to(device)
     joined = torch.empty(shape, dtype=dtype)
     for target, source, part in zip(
         joined.split([p.rows for p in place.parts]), sources, place.parts, strict=True

@@ -192,6 +192,25 @@ def test_only_the_shards_that_the_index_names_are_read(tmp_path):
     assert module_digest(load_model(tmp_path / "m")) == module_digest(model)
 
 
+@pytest.mark.parametrize("width", [64, 60])
+def test_projections_that_lie_apart_come_together(tmp_path, width):
+    """In the order of published files, with matrices of whole pages (64 x 64 float32) and of others."""
+    model = random_model(
+        replace(LLAMA, width=width, head_width=width // 4, kv_heads=4, rope=Rope(width // 4))
+    )
+    save_model(model, tmp_path / "m")
+    tensors = weights(tmp_path / "m")
+    rewrite(tmp_path / "m", {name: tensors[name].clone() for name in sorted(tensors)})
+    again = load_model(tmp_path / "m")
+    assert module_digest(again) == module_digest(model)
+    before = (tmp_path / "m/model.safetensors").read_bytes()
+    with torch.no_grad():
+        for parameter in again.parameters():
+            parameter.add_(1.0)
+    assert (tmp_path / "m/model.safetensors").read_bytes() == before
+    assert module_digest(load_model(tmp_path / "m")) == module_digest(model)
+
+
 def test_an_index_that_an_earlier_save_left_behind_is_passed_over(folder):
     """Its shards are gone, a single file is there; the same for the index of another format."""
     index = json.dumps({"weight_map": {"model.norm.weight": "model-00001-of-00002.safetensors"}})
