@@ -551,6 +551,7 @@ FAMILIES["olmo3"] = replace(
     FAMILIES["olmo2"],
     architecture="Olmo3ForCausalLM",
     covers="OLMo 3",
+    absent={**FAMILIES["olmo2"].absent, "rope_theta": 500_000.0, "rope_local_base_freq": 500_000.0},
     read=read_olmo3,
     write=write_layer_windows,
 )
@@ -605,7 +606,7 @@ def parse_config(config: Json) -> ModelConfig:
     values |= {"family": model_type, **family.fixed}
     values |= family.read(keys, values)
     if not values.get("learned_positions"):
-        rope, local = read_rope(keys.get, model_type, values["head_width"], values["context"])
+        rope, local = read_rope(keys.get, values["head_width"], values["context"])
         if rope.width != values["head_width"] and model_type not in PARTIAL_ROTARY:
             raise ValueError(f"config.json: partial_rotary_factor has no meaning for {model_type}; remove it")
         values |= {"rope": rope, "local_rope": local}

@@ -20,9 +20,7 @@ Json = dict[str, Any]  # what json.load returns
 PARTIAL_ROTARY = ("phi3", "stablelm")  # the families whose code honours partial_rotary_factor
 
 
-def read_rope(
-    get: Callable[..., Any], family: str, head_width: int, context: int
-) -> tuple[Rope, Rope | None]:
+def read_rope(get: Callable[..., Any], head_width: int, context: int) -> tuple[Rope, Rope | None]:
     """The rope of a model, and that of its layers with a window where it differs.
 
     `get(key, default)` reads config.json. rope_parameters may hold one set per layer type.
@@ -50,8 +48,8 @@ def read_rope(
     else:
         whole = rope(present(parameters) | present(scaling))
         local = whole
-        if local_theta is not None or family == "olmo3":  # scaling is for the other layers only
-            local = rope({"rope_theta": local_theta or whole.base})
+        if local_theta is not None:  # scaling, and another base, are for the other layers only
+            local = rope({"rope_theta": local_theta})
     return whole, None if local == whole else local
 
 

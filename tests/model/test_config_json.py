@@ -145,6 +145,17 @@ def test_gemma_3_has_a_rope_for_layers_with_a_window():
     assert parse_config(new) == config
 
 
+def test_olmo_3_has_a_base_of_its_own_where_none_is_given():
+    olmo = LLAMA | {"model_type": "olmo3", "sliding_window": 8}
+    assert parse_config(olmo).rope == Rope(16, base=5e5)
+    assert parse_config(olmo).local_rope is None
+    yarn = {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 512}
+    config = parse_config(olmo | {"rope_theta": 1e6, "rope_scaling": yarn})
+    assert config.layer_rope(3).kind == "yarn"
+    assert config.layer_rope(3).base == 1e6
+    assert config.layer_rope(0) == Rope(16, base=5e5)  # layers with a window: neither, as in transformers
+
+
 def test_smollm3_leaves_positions_out_of_every_fourth_layer():
     smol = LLAMA | {"model_type": "smollm3"}
     assert parse_config(smol).layers_without_rope == (3,)
