@@ -7,6 +7,9 @@ group, which is not resharded after forward, so `lm_head.weight` is an ordinary 
 log-prob uses it outside the module. The microbatches of a step are dealt to the processes in turn. With one
 process every function here is the identity.
 
+All processes stop after the same step when one of them gets a signal. torchrun hands Ctrl-C on and kills what
+is left 30 seconds later; `--shutdown-timeout 600` leaves a large model the time to be saved.
+
 Rules for a training loop, each of them checked in tests/model/test_distributed.py:
 - gradients are *sums* over processes: divide each loss by the `total` number of pairs, not the local one;
 - every process must run the same number of forwards and backwards: `share` adds empty batches where needed;

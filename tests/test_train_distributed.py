@@ -5,6 +5,7 @@ Both processes call the programs' `main` with the same overrides, run after run;
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -69,6 +70,8 @@ def main(policy: str, pairs: str) -> None:
         train_dpo.train_step = real_step
     position = Path("out/stopped/dpo/training/position.json")
     codes["stopped at"] = json.loads(position.read_text())["step"]
+    if os.environ["RANK"] == "0":
+        shutil.copytree("out/stopped", "out/halfway")
     codes["resumed"] = run(train_dpo.main, *COMMON, *paths, "run.name=stopped")
     codes["sft"] = run(train_sft.main, *SFT, "run.name=sft", "optim.microbatch=512")
     Path(f"codes-{os.environ['RANK']}.json").write_text(json.dumps(codes))
@@ -150,6 +153,15 @@ def test_a_signal_to_one_process_stops_both_after_the_same_step(folder):
         assert codes.pop("stopped at") == STOP_AFTER
         assert set(codes.values()) == {0}, codes
     assert f"stopped after step {STOP_AFTER}" in (folder / "printed.txt").read_text()
+
+
+def test_one_process_goes_on_from_what_two_have_saved(folder, alone, tmp_path):
+    shutil.copytree(folder / "out/halfway", tmp_path / "out/straight")
+    assert alone("straight", f"run.cache={folder / 'out/reference_logps'}") == 0
+    assert_same_metrics(metrics("straight"), rows(folder, "straight"), 2e-3)
+    assert metrics("straight")[:STOP_AFTER] == rows(folder, "stopped")[:STOP_AFTER]
+    for key, tensor in weights(Path(), "straight").items():
+        torch.testing.assert_close(weights(folder, "straight")[key], tensor, atol=5e-4, rtol=0)
 
 
 def test_going_on_is_bit_identical(folder):
