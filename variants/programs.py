@@ -40,13 +40,15 @@ def body(arguments: Sequence[str], log: Path, cost: Path | None) -> None:
     if cost is not None:
         known = json.loads(cost.read_text()) if cost.exists() else {}
         name = arguments[1].split(".")[-1] if arguments[0] == "-m" else Path(arguments[0]).stem
-        cost.write_text(json.dumps(known | {name: round(cpu_seconds() - start, 2)}))
+        used = round(cpu_seconds() - start, 2)
+        cost.write_text(json.dumps(known | {name: max(used, known.get(name, 0.0))}))
 
 
 def run(arguments: Sequence[str], log: Path, threads: int = 1, cost: Path | None = None) -> str | None:
     """Run `train_dpo.py ...` or `-m variants.x ...`; None, or the last line of what it said when it failed.
 
-    cost: a JSON file in which the program's name maps to its CPU seconds, start-up not counted.
+    cost: a JSON file in which the program's name maps to its CPU seconds, start-up not counted; where it ran
+    more than once, to the most: finding a finished result again costs next to nothing.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     os.environ["OMP_NUM_THREADS"] = str(threads)  # read by the fork server when it starts

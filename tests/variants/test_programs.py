@@ -24,9 +24,13 @@ def test_a_program_runs_with_its_arguments_and_leaves_output_and_cost(tmp_path):
         "    print(sys.argv[1:], torch.get_num_threads())\n"
         "    sum(range(5_000_000))\n"
     )
-    assert run([str(program), "a=1", "b"], tmp_path / "log", threads=1, cost=tmp_path / "cpu.json") is None
+    cost = tmp_path / "cpu.json"
+    assert run([str(program), "a=1", "b"], tmp_path / "log", threads=1, cost=cost) is None
     assert (tmp_path / "log").read_text() == "['a=1', 'b'] 1\n"
-    assert 0 < json.loads((tmp_path / "cpu.json").read_text())["say"] < 60
+    assert 0 < json.loads(cost.read_text())["say"] < 60
+    cost.write_text(json.dumps({"say": 100.0, "other": 1.0}))
+    assert run([str(program)], tmp_path / "log", cost=cost) is None
+    assert json.loads(cost.read_text()) == {"say": 100.0, "other": 1.0}  # the most it took
 
 
 @pytest.mark.slow
