@@ -69,7 +69,8 @@ def comments_after(lines: list[bytes], node: ast.stmt) -> bytes:
         return tail
     depth, pending = indentation(lines[body - 1]), b""
     ending = lines[node.end_lineno - 1][node.end_col_offset + len(tail) :]
-    for line in lines[node.end_lineno :]:
+    for number in range(node.end_lineno, len(lines)):
+        line = lines[number]
         pending, ending = pending + ending, line
         if line.strip():
             text = line.removesuffix(b"\n")

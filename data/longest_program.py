@@ -103,9 +103,11 @@ def program_runs(text: str) -> list[str]:
 
 def last_parsable(run: Lines, first: int, end: int, beat: int) -> int | None:
     """The shortest run from `first` with most non-blank lines, if it has more than `beat`; None otherwise."""
+    if (
+        first == 0 and run.filled(0, end) > beat and run.failure(0, end) is None
+    ):  # often all of it is a program
+        return shortest_end(run, first, end)
     last, size = end, 2
-    if first == 0 and run.failure(first, end) is None:  # often the whole text is a program
-        size = end + 1
     while first + size - 1 < end:  # grow until an error shows that no longer run can parse
         failure = run.failure(first, first + size - 1)
         if failure and failure[1]:
@@ -115,10 +117,13 @@ def last_parsable(run: Lines, first: int, end: int, beat: int) -> int | None:
     while last > first and run.filled(first, last) > beat and run.budget > 0:
         failure = run.failure(first, last)
         if failure is None:
-            break
+            return shortest_end(run, first, last)
         last = min(failure[0], last) - 1
-    else:
-        return None
+    return None
+
+
+def shortest_end(run: Lines, first: int, last: int) -> int:
+    """The end of the parsable run first..last without the blank lines it can do without."""
     shortest = last
     while shortest > first + 1 and not run.lines[shortest].strip():
         shortest -= 1

@@ -13,6 +13,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from data.source import byte_lines, first_line, source_bytes
 from data.syntax import parse
@@ -51,8 +52,14 @@ class Statement:
 
 def defines(source: str, name: str) -> bool:
     """Whether `source` parses and binds `name` at its top level."""
+    return name in all_bound_names(source)
+
+
+@lru_cache(maxsize=64)
+def all_bound_names(source: str) -> frozenset[str]:
+    """Names that a program binds at its top level; none for what does not parse."""
     tree = parse(source)
-    return tree is not None and any(name in bound_names(node) for node in tree.body)
+    return frozenset(name for node in tree.body for name in bound_names(node)) if tree else frozenset()
 
 
 def needed(source: str, entry_point: str) -> tuple[str, set[str]]:
