@@ -66,12 +66,8 @@ STEP_0_TOLERANCE = {"fp32": 1e-3, "amp": 0.1, "bf16": 0.3}  # nats per token, po
 def completion_logps(model: Transformer, batch: PairBatch) -> Tensor:
     """Log-prob of every completion token, [N] float32."""
     hidden = model(batch.ids, batch.positions, batch.spans)  # [T, D]
-    return token_logps(
-        hidden.index_select(0, batch.source),
-        model.lm_head.weight,
-        batch.target,
-        softcap=model.config.logit_softcap,
-    )
+    source, head = hidden.index_select(0, batch.source), model.lm_head.weight
+    return token_logps(source, head, batch.target, softcap=model.config.logit_softcap)
 
 
 def pair_sums(logps: Tensor, batch: PairBatch) -> PairLogps:
@@ -168,14 +164,9 @@ def train_step(
     clip: float,
     metrics: Metrics,
 ) -> Tensor | None:
-    """One optimiser step on the mean over all pairs, however they were dealt and cut.
-
-    Returns the loss's own state.
-    """
+    """One optimiser step on the mean over all its pairs, wherever they are; returns the loss's own state."""
     if len(batches) > 1 and needs_whole_batch(loss_fn):
-        raise ValueError(
-            "this loss couples the pairs of a step: raise optim.microbatch, or lower optim.batch"
-        )
+        raise ValueError("this loss couples the pairs of a step: raise optim.microbatch or lower optim.batch")
     count = total(sum(len(batch.spans) for batch in batches))
     for batch in batches:
         out = pair_losses(model, batch, loss_fn, compute, metrics)
@@ -274,8 +265,8 @@ def main(cfg: Config) -> int | None:
                 best = values["validation/loss"]
                 save_policy(model, out.with_name("dpo-best"), tokenizer_from=start)
         if saving:
-            position = {"step": done, "last_step": plan.last, "objective": objective, "best": best}
-            memory = {"optimizer": optimizer, "loss_state": state}
+            memory = {"optimizer": optimizer, "loss_state": state, "best": best}
+            position = {"step": done, "last_step": plan.last, "objective": objective}
             save_checkpoint(model, out, tokenizer_from=start, **memory, **position)
             saved = done
         if stop and not last:

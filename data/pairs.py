@@ -157,7 +157,5 @@ def collate(
         lengths=torch.from_numpy(counts[order].astype(np.float32)),
         last=torch.from_numpy((np.cumsum(counts) - 1)[order]),
         index=tuple(int(i) for i in index),
-        reference=torch.tensor([v for _, v in sorted(sums)], dtype=torch.float64)
-        if reference is not None
-        else None,
+        reference=torch.tensor([v for _, v in sorted(sums)], dtype=torch.float64) if reference else None,
     )
