@@ -14,7 +14,7 @@ Letters: B pairs · T tokens of the batch · H query heads · K key/value heads 
 
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model.fused import half_attention
+from model.rotary import Rope
 
 try:  # one kernel for sequences of any lengths; what it may be told differs between versions of PyTorch
     from torch.nn.attention.varlen import varlen_attn
@@ -93,6 +94,17 @@ class Pairs:
         # Transformer.forward takes pairs apart whose two lengths would not give the same angles.
         lengths = torch.tensor(self.rows, dtype=torch.int64).view(-1, 3)
         return (lengths[:, 0] + lengths[:, 1:].max(1).values).repeat_interleave(lengths.sum(1))
+
+
+def pairs_apart(spans: Tensor | None, ropes: Iterable[Rope]) -> list[bool]:
+    """Which pairs cannot share their prompt: its angles depend on the length of what follows. [] for none."""
+    ropes = [rope for rope in ropes if rope.depends_on_length]
+    if spans is None or not ropes:
+        return []
+    return [
+        rejected > 0 and not all(rope.same_angles(prompt + chosen, prompt + rejected) for rope in ropes)
+        for _, prompt, chosen, rejected in spans.tolist()
+    ]
 
 
 class Unshared(NamedTuple):

@@ -53,6 +53,9 @@ class ModelConfig:
             return None
         return self.local_rope if self.local_rope and self.window(layer) else self.rope
 
+    def ropes(self) -> set[Rope]:
+        return {self.layer_rope(layer) for layer in range(self.layers)} - {None}
+
     def score_scale(self, layer: int) -> float:
         scale = self.attention_scale or 1 / math.sqrt(self.head_width)
         return scale / (layer + 1) if self.attention_scale_by_depth else scale

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from model.attention import Pairs, pair_attention, unshare
+from model.attention import Pairs, pair_attention, pairs_apart, unshare
 from model.config import ModelConfig
 from model.fused import rms_norm, swiglu
 from model.rotary import Rope, Tables, rotary_tables, rotate
@@ -220,7 +220,7 @@ class Transformer(nn.Module):
         records the keys and values of such a forward. Without spans attention is the cache's: the T tokens
         are the next ones of T rows that it holds.
         """
-        apart = self.apart(spans)
+        apart = pairs_apart(spans, self.config.ropes())
         if any(apart):
             index, spans, places = unshare(spans, apart)
             index = index.to(ids.device)
@@ -241,22 +241,9 @@ class Transformer(nn.Module):
         x = self.norm(x)
         return x if self.config.logit_scale == 1 else x * self.config.logit_scale
 
-    def _ropes(self) -> set[Rope]:
-        return {self.config.layer_rope(layer) for layer in range(self.config.layers)} - {None}
-
-    def apart(self, spans: Tensor | None) -> list[bool]:
-        """Which pairs cannot share their prompt: its angles depend on the length of what follows."""
-        ropes = [rope for rope in self._ropes() if rope.depends_on_length]
-        if spans is None or not ropes:
-            return []
-        return [
-            rejected > 0 and not all(rope.same_angles(prompt + chosen, prompt + rejected) for rope in ropes)
-            for _, prompt, chosen, rejected in spans.tolist()
-        ]
-
     def _tables(self, positions: Tensor, pairs: Pairs | None) -> dict[Rope, Tables]:
         """cos and sin for every rope in use."""
-        ropes, lengths = self._ropes(), positions + 1
+        ropes, lengths = self.config.ropes(), positions + 1
         if pairs is not None and any(rope.depends_on_length for rope in ropes):
             lengths = pairs.longest().to(positions.device, non_blocking=True)
         return {rope: rotary_tables(rope, positions, lengths) for rope in ropes}

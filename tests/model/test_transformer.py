@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from model import attention
-from model.attention import unshare
+from model.attention import pairs_apart, unshare
 from model.fused import half_attention, rms_norm, swiglu
 from model.rotary import Rope, frequencies, rotary_tables, rotate
 from model.transformer import ModelConfig, Norm, Transformer, pair_attention
@@ -310,10 +310,10 @@ def test_how_a_plain_sequence_is_split_does_not_matter():
 
 def test_only_pairs_whose_lengths_give_other_angles_are_taken_apart():
     spans = torch.tensor([[0, 5, 4, 6], [15, 5, 8, 3], [31, 6, 9, 0], [46, 6, 9, 7]], dtype=torch.int32)
-    assert build(replace(BASE, rope=LONGROPE)).apart(spans) == [False, True, False, False]
-    dynamic = replace(BASE, rope=Rope(8, kind="dynamic", factor=2.0, context=12))
-    assert build(dynamic).apart(spans) == [False, True, False, True]
-    assert build(BASE).apart(spans) == []
+    assert pairs_apart(spans, {LONGROPE}) == [False, True, False, False]
+    dynamic = Rope(8, kind="dynamic", factor=2.0, context=12)
+    assert pairs_apart(spans, {dynamic, LONGROPE}) == [False, True, False, True]
+    assert pairs_apart(spans, {Rope(8)}) == pairs_apart(None, {LONGROPE}) == []
     batch = unshare(spans, [False, True, False, True])
     assert batch.spans.tolist() == [
         [0, 5, 4, 6], [15, 5, 8, 0], [28, 5, 3, 0], [36, 6, 9, 0], [51, 6, 9, 0], [66, 6, 7, 0],
