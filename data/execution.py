@@ -154,6 +154,7 @@ def make_task(number: int, job: Job, config: SandboxConfig) -> Task:
     text = test_text(program["test"])
     code, asserts = compile_test(text)
     prompt = program["prompt"]
+    context = program.get("context", prompt)
     source = prompt + program["completion"]
     return Task(
         key=number,
@@ -170,8 +171,10 @@ def make_task(number: int, job: Job, config: SandboxConfig) -> Task:
         },
         tests={
             "entry_point": program["entry_point"],
-            "context": program.get("context", prompt),
+            "context": context,
             "asserts": asserts,
+            "expects_stop": "StopIteration" in text or "StopAsyncIteration" in text,
+            "classes": "class " in context,
             "numpy_random": "numpy random" if "numpy" in text and "random" in text else "",
         },
         attachments=(code, encode_data(program.get("data"))),

@@ -12,6 +12,7 @@ packed.
 """
 
 import builtins
+import math
 import struct
 import sys
 import types
@@ -30,7 +31,7 @@ NAMED_TYPES = {
     if isinstance(value, type) and value.__module__ == "builtins" and not name.startswith("_")
 } | {"NoneType": type(None)}
 TYPE_NAMES = {value: name for name, value in reversed(NAMED_TYPES.items())}
-SINGLETONS = {"Ellipsis": Ellipsis, "NotImplemented": NotImplemented}
+SINGLETONS = {"Ellipsis": Ellipsis, "NotImplemented": NotImplemented, "nan": math.nan}
 SINGLETON_NAMES = {id(value): name for name, value in SINGLETONS.items()}
 ARRAY_KINDS = "biufcSUMm"
 

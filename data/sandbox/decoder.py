@@ -4,8 +4,10 @@ import array
 import collections
 import datetime
 import decimal
+import enum
 import fractions
 import struct
+import types
 from collections.abc import Callable
 
 from data.sandbox.codec import (
@@ -20,28 +22,28 @@ from data.sandbox.codec import (
     CodecError,
     imported_numpy,
 )
+from data.sandbox.library import FUNCTIONS, make
+from data.sandbox.sharing import Shared, set_state
 
 
 class Decoder:
-    """One message. `foreign(tag, number)` supplies what `Encoder.foreign` referred to.
-
-    With `track`, mutable containers are collected in `mutables` in the encoder's order; `known` resolves
-    references to containers of an earlier message.
-    """
+    """One message. `foreign(decoder)` supplies what `Encoder.foreign` referred to; `shared`, `classes` and
+    `rebuild` (for exceptions) are those of the conversation."""
 
     def __init__(
         self,
         data: bytes | bytearray | memoryview,
         foreign: Callable[["Decoder"], object],
-        *,
-        track: bool = False,
-        known: list[object] | None = None,
+        shared: Shared | None = None,
+        classes: dict[str, type] | None = None,
+        rebuild: Callable[..., BaseException] | None = None,
     ) -> None:
         self.data = data if type(data) is bytes else bytes(data)
         self.at = 0
         self.foreign = foreign
-        self.track = track
-        self.mutables: list[object] = known if known is not None else []
+        self.shared = shared or Shared()
+        self.classes = classes or {}
+        self.rebuild = rebuild
         self.depth = 0
 
     def decode(self) -> object:
@@ -87,12 +89,17 @@ class Decoder:
         return found
 
     def collect(self, container: object) -> object:
-        if self.track:
-            self.mutables.append(container)
+        self.shared.add(container)
         return container
 
     def fill_dict(self, container: dict) -> dict:
         self.collect(container)
+        self.pairs(container)
+        return container
+
+    def pairs(self, container: dict | None = None) -> dict:
+        """Keys and items into `container`."""
+        container = {} if container is None else container
         count = self.count()
         self.depth += 1
         if self.depth > MAX_DEPTH or count > len(self.data) - self.at:
@@ -117,20 +124,15 @@ def read_set(decoder: Decoder) -> set:
 
 
 def read_deque(decoder: Decoder) -> collections.deque:
-    number = len(decoder.mutables)
-    decoder.collect(None)
+    number = decoder.shared.reserve()
     maxlen, *items = decoder.items()
     container = collections.deque(items, maxlen)
-    if decoder.track:
-        decoder.mutables[number] = container
+    decoder.shared.fill(number, container)
     return container
 
 
 def read_packed(decoder: Decoder, code: str) -> list | tuple:
     mark = decoder.take(1)
-    number = len(decoder.mutables)
-    if mark == b"l":
-        decoder.collect(None)
     count = decoder.count()
     if code == "I":
         lengths = struct.unpack(f"<{count}I", decoder.take(4 * count))
@@ -143,12 +145,31 @@ def read_packed(decoder: Decoder, code: str) -> list | tuple:
             at += length
     else:
         items = struct.unpack(f"<{count}{code}", decoder.take(8 * count))
-    if mark == b"t":
-        return tuple(items)
-    container = list(items)
-    if decoder.track:
-        decoder.mutables[number] = container
+    return tuple(items) if mark == b"t" else decoder.collect(list(items))
+
+
+def read_exception(decoder: Decoder) -> BaseException:
+    decoder.depth += 1
+    if decoder.depth > MAX_DEPTH or decoder.rebuild is None:
+        raise CodecError("an exception where none can be")
+    parts = [decoder.value() for _ in range(6)]
+    decoder.depth -= 1
+    return decoder.rebuild(*parts)
+
+
+def read_instance(decoder: Decoder) -> object:
+    kind = decoder.classes[decoder.text()]
+    if issubclass(kind, enum.Enum) or kind.__new__ not in (object.__new__, types.SimpleNamespace.__new__):
+        raise CodecError("an object of a class that makes its own")
+    container = decoder.collect(kind.__new__(kind))
+    set_state(container, decoder.pairs())
     return container
+
+
+def read_member(decoder: Decoder) -> object:
+    kind = decoder.classes[decoder.text()]
+    name = decoder.value()
+    return type.__getattribute__(kind, "__members__")[name] if issubclass(kind, enum.Enum) else None
 
 
 def read_view(decoder: Decoder, tag: str) -> object:
@@ -176,6 +197,9 @@ def read_date(decoder: Decoder) -> object:
 
 def read_named_tuple(decoder: Decoder) -> tuple:
     name, items, fields = decoder.value(), decoder.value(), decoder.value()
+    kind = decoder.classes.get(name)
+    if kind is not None and issubclass(kind, tuple) and kind._fields == fields:
+        return tuple.__new__(kind, items)
     if len(items) != len(fields) or len(fields) > 1000:
         return items
     return collections.namedtuple(name, fields, rename=True)._make(items)
@@ -208,15 +232,13 @@ def read_numpy_array(decoder: Decoder) -> object:
 
 
 def read_object_array(decoder: Decoder) -> object:
-    number = len(decoder.mutables)
-    decoder.collect(None)
+    number = decoder.shared.reserve()
     shape, items = decoder.value(), decoder.value()
     container = imported_numpy().empty(len(items), dtype=object)
     for index, item in enumerate(items):
         container[index] = item
     container = container.reshape(shape)
-    if decoder.track:
-        decoder.mutables[number] = container
+    decoder.shared.fill(number, container)
     return container
 
 
@@ -262,6 +284,12 @@ READERS: dict[bytes, Callable[[Decoder], object]] = {
     b"o": read_object_array,
     b"x": lambda decoder: NAMED_TYPES[decoder.text()],
     b"e": lambda decoder: SINGLETONS[decoder.text()],
-    b"A": lambda decoder: decoder.mutables[decoder.count()],
+    b"A": lambda decoder: decoder.shared.objects[decoder.count()],
+    b"Y": lambda decoder: decoder.collect(FLOAT.unpack(decoder.take(8))[0]),
+    b"E": read_exception,
+    b"J": lambda decoder: make(decoder.text(), decoder.value()),
+    b"K": read_instance,
+    b"G": read_member,
+    b"L": lambda decoder: FUNCTIONS[decoder.text()],
     b"H": lambda decoder: decoder.foreign(decoder),
 }

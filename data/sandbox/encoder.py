@@ -4,8 +4,11 @@ import array
 import collections
 import datetime
 import decimal
+import enum
 import fractions
+import operator
 import struct
+import types
 from collections.abc import Callable
 
 from data.sandbox.codec import (
@@ -26,24 +29,25 @@ from data.sandbox.codec import (
     CodecError,
     loaded_numpy,
 )
+from data.sandbox.exceptions import describe
+from data.sandbox.library import FUNCTION_NAMES, PARTS, part_name
+from data.sandbox.sharing import Shared, state_of
 
 
 class Encoder:
-    """One message. With `track`, mutable containers are numbered in `mutables` and repeated ones become
-    references."""
+    """One message. With `shared`, containers are numbered there and repeated ones become references;
+    `class_names` are the classes whose instances cross by their attributes."""
 
     def __init__(
         self,
         foreign: Callable[[object], bytes],
-        *,
-        track: bool = False,
-        known: dict[int, int] | None = None,
+        shared: Shared | None = None,
+        class_names: dict[type, str] | None = None,
     ) -> None:
         self.parts: list[bytes] = []
         self.foreign = foreign
-        self.track = track
-        self.known = dict(known) if known else {}  # id of a mutable container -> its number
-        self.mutables: list[object] = []
+        self.shared = shared
+        self.class_names = class_names or {}
         self.depth = 0
 
     def bytes(self) -> bytes:
@@ -70,6 +74,8 @@ class Encoder:
                 self.parts.append(self.foreign(value))
         elif id(value) in SINGLETON_NAMES:
             self.text(b"e", SINGLETON_NAMES[id(value)])
+        elif id(value) in FUNCTION_NAMES:
+            self.text(b"L", FUNCTION_NAMES[id(value)])
         elif (numpy := loaded_numpy()) is not None and isinstance(value, (numpy.generic, numpy.ndarray)):
             write = write_numpy_scalar if isinstance(value, numpy.generic) else write_numpy_array
             write(self, value)
@@ -78,26 +84,38 @@ class Encoder:
             write_text(self, kind.__name__)
             write_tuple(self, tuple(tuple.__iter__(value)))
             write_tuple(self, tuple(kind._fields))
+        elif issubclass(kind, BaseException):
+            write_exception(self, value)
+        elif kind in self.class_names and issubclass(kind, enum.Enum):
+            self.text(b"G", self.class_names[kind])
+            write_text(self, value.name)
+        elif (name := part_name(value)) is not None:
+            self.text(b"J", name)
+            write_tuple(self, PARTS[name](value))
         else:
             for base, writer, plain in REDUCTIONS:
                 if issubclass(kind, base):
                     writer(self, plain(value))
                     return
-            self.parts.append(self.foreign(value))
+            if kind in self.class_names and makes_plain_objects(kind):
+                write_instance(self, value, self.class_names[kind])
+            else:
+                self.parts.append(self.foreign(value))
 
     def text(self, tag: bytes, text: str) -> None:
         data = text.encode("utf-8", "surrogatepass")
         self.parts += (tag, COUNT.pack(len(data)), data)
 
     def begin(self, value: object) -> bool:
-        """Enter a mutable container; False when a reference to an earlier one was written instead."""
-        number = self.known.get(id(value))
+        """Enter a container; False when a reference to one that is known was written instead."""
+        shared = self.shared
+        if shared is None:
+            return True
+        number = shared.numbers.get(id(value))
         if number is not None:
-            self.parts += (b"A", COUNT.pack(number))
+            self.parts.append(b"A" + COUNT.pack(number))
             return False
-        if self.track:
-            self.known[id(value)] = len(self.mutables)
-            self.mutables.append(value)
+        shared.add(value)
         return True
 
     def enter(self) -> None:
@@ -127,7 +145,12 @@ def write_int(encoder: Encoder, value: int) -> None:
 
 
 def write_float(encoder: Encoder, value: float) -> None:
-    encoder.parts.append(b"f" + FLOAT.pack(value))
+    if value == value:
+        encoder.parts.append(b"f" + FLOAT.pack(value))
+    elif id(value) in SINGLETON_NAMES:
+        encoder.text(b"e", SINGLETON_NAMES[id(value)])
+    elif encoder.begin(value):  # containers compare by identity first, so a not-a-number may equal itself
+        encoder.parts.append(b"Y" + FLOAT.pack(value))
 
 
 def write_complex(encoder: Encoder, value: complex) -> None:
@@ -171,6 +194,9 @@ def pack(encoder: Encoder, items: list | tuple, kind: type, mark: bytes) -> bool
             return False
         return True
     if kind is float:
+        total = sum(items)
+        if total != total and any(map(operator.ne, items, items)):
+            return False
         encoder.parts.append(b"Q" + mark + count + struct.pack(f"<{len(items)}d", *items))
         return True
     if kind is str:
@@ -214,6 +240,28 @@ def write_dict(encoder: Encoder, value: dict) -> None:
         encoder.parts.append(b"d")
     encoder.parts.append(COUNT.pack(dict.__len__(value)))
     write_pairs(encoder, value)
+
+
+def write_exception(encoder: Encoder, value: BaseException) -> None:
+    """Class names, message, arguments, attributes, cause, notes. Runs the exception's own code."""
+    encoder.parts.append(b"E")
+    encoder.enter()
+    for part in describe(value):
+        encoder.encode(part)
+    encoder.depth -= 1
+
+
+def makes_plain_objects(kind: type) -> bool:
+    return kind.__new__ in (object.__new__, types.SimpleNamespace.__new__)
+
+
+def write_instance(encoder: Encoder, value: object, name: str) -> None:
+    """An object of a class that the other side has too: its attributes."""
+    if encoder.begin(value):
+        encoder.text(b"K", name)
+        state = state_of(value)
+        encoder.parts.append(COUNT.pack(len(state)))
+        write_pairs(encoder, state)
 
 
 def write_items(encoder: Encoder, tag: bytes, items: list) -> None:

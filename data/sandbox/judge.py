@@ -15,9 +15,10 @@ import time
 import traceback
 
 from data.sandbox import wire
+from data.sandbox.handover import operate_on_tests
 from data.sandbox.isolation import Isolation
 from data.sandbox.session import Outcome, Session
-from data.sandbox.trial import Trial, operate_on_tests
+from data.sandbox.trial import Trial
 
 JUDGE_MEMORY_FACTOR = 2
 JUDGE_RECURSION = 20_000

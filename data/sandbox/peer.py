@@ -1,33 +1,33 @@
-"""The conversation between tests and program: requests that may nest, answers, and arguments changed in
-place.
+"""The conversation between tests and program: requests that may nest, answers, and containers kept in step.
 
 Both sides run the same class. What differs: the transport (the judge's keeps a clock and stops the
 program), and `operate`, which says what the other side may do with an object of ours. The program's side
-allows everything; the judge's allows only to call what the tests handed over.
+allows everything; the judge's allows only what tests hand over (data/sandbox/handover.py).
 
-A request is C, the operation's name, the object's number, the operands. An answer is R and a value, or E
-and an exception as (class names, message, arguments); then what happened to the mutable operands.
+A request is C, the operation's name, the object's number, the operands; an answer R and a value, or E and
+an exception. Each is followed by the changes of shared containers (sharing.py), and the answer to a call
+of the tests by the numbers of those that the program holds on to.
 """
 
-import collections
 import contextlib
-import copy
 import inspect
-import operator
 import struct
 import sys
+import threading
 import types
 from collections.abc import Callable
 
-from data.sandbox.codec import NAMED_TYPES, CodecError, loaded_numpy
+from data.sandbox.codec import CodecError
 from data.sandbox.decoder import Decoder
 from data.sandbox.encoder import Encoder
+from data.sandbox.exceptions import Exceptions, class_names
+from data.sandbox.library import CLASSES
 from data.sandbox.remote import KINDS
+from data.sandbox.sharing import MOST_KEPT, Shared
 
 NUMBER = struct.Struct("<I")
-CODEC_RECURSION = 40_000
-LONGEST_LABEL, MOST_BASES = 250, 8
-ENDS_A_LOOP = (StopIteration, StopAsyncIteration, GeneratorExit)
+CODEC_RECURSION = 60_000
+LONGEST_LABEL = 250
 FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.BuiltinMethodType)
 
 
@@ -36,21 +36,38 @@ class Stopped(BaseException):
 
 
 class Peer:
-    """One end. `send(payload)` and `receive() -> payload` are whole frames."""
+    """One end. `send(payload)` and `receive() -> payload` are whole frames. `leads`: this is the judge."""
 
     def __init__(
         self,
         send: Callable[[bytes], None],
         receive: Callable[[], bytes],
         operate: Callable[..., object],
+        leads: bool,
+        kinds: dict[str, Callable[..., object]] = KINDS,
     ) -> None:
         self.send, self.receive, self.operate = send, receive, operate
+        self.leads, self.kinds = leads, kinds
         self.objects: list[object] = []  # ours that the other side may name
         self.numbers: dict[int, int] = {}
         self.remotes: dict[int, object] = {}  # theirs that we hold
         self.remote_numbers: dict[int, int] = {}
-        self.exception_classes: dict[tuple[str, ...], type] = {}
-        self.raised: list[BaseException] = []  # exceptions that came from the other side
+        self.shared = Shared()
+        self.classes: dict[str, type] = dict(CLASSES)  # whose instances cross by their attributes
+        self.class_names = {kind: name for name, kind in CLASSES.items()}
+        self.exceptions = Exceptions(self.classes)
+        self.lock = threading.RLock()  # tests and programs may have threads
+        self.asking = self.serving = 0  # how deep we are in requests of our own, and of the other side
+
+    def share_classes(self, classes: dict[str, type]) -> None:
+        """From now on instances of these cross by their attributes."""
+        self.classes.update(classes)
+        self.class_names.update({kind: name for name, kind in classes.items()})
+
+    def unshare_classes(self, names: list[str]) -> None:
+        """The other side lacks these after all."""
+        for name in names:
+            self.class_names.pop(self.classes.pop(name, None), None)
 
     # references
 
@@ -82,114 +99,118 @@ class Peer:
         remote = self.remotes.get(number)
         if remote is None:
             if kind == "x":
-                remote = self.exception_class(tuple(label.split(",")))
+                remote = self.exceptions.kind(tuple(label.split(",")))
             else:
-                remote = KINDS[kind](self.request, number, label)
+                remote = self.kinds[kind](self.request, number, label)
             self.remotes[number] = remote
             self.remote_numbers[id(remote)] = number
         return remote
+
+    # messages
+
+    def message(self, header: bytes, value: object, whole: bool) -> bytes:
+        """A frame's payload: header, value, changes. An encoding that fails leaves no trace."""
+        first = self.shared.next
+        encoder = Encoder(self.refer, self.shared, self.class_names)
+        encoder.parts.append(header)
+        try:
+            with_recursion(encoder.encode, value)
+            changes = self.shared.changes(whole) if self.shared.known else ()
+            with_recursion(encoder.encode, changes)
+            return encoder.bytes()
+        except BaseException:
+            self.shared.forget_since(first)
+            raise
+
+    def decoder(self, payload: bytes, at: int) -> Decoder:
+        decoder = Decoder(payload, self.resolve, self.shared, self.classes, self.exceptions.rebuild)
+        decoder.at = at
+        return decoder
+
+    def take_value(self, decoder: Decoder) -> object:
+        """The value of a message; its changes are carried over."""
+        value = with_recursion(decoder.decode)
+        changes = with_recursion(decoder.decode)
+        if changes:
+            self.shared.apply(changes)
+        return value
 
     # asking
 
     def request(self, operation: str, number: int, *operands: object) -> object:
         """Have the other side do something with one of its objects; serve what it asks meanwhile."""
-        encoder = Encoder(self.refer, track=True)
-        encode(encoder, operands)
-        name = operation.encode()
-        self.send(b"C" + bytes([len(name)]) + name + NUMBER.pack(number) + encoder.bytes())
-        return self.await_answer(encoder.mutables)
+        with self.lock:
+            self.asking += 1
+            try:
+                name = operation.encode()
+                header = b"C" + bytes([len(name)]) + name + NUMBER.pack(number)
+                self.send(self.message(header, operands, self.leads and self.asking == 1))
+                return self.await_answer()
+            finally:
+                self.asking -= 1
 
-    def await_answer(self, mutables: list[object]) -> object:
+    def await_answer(self) -> object:
         while True:
             payload = self.receive()
             tag = payload[:1]
             if tag == b"C":
                 self.serve(payload)
                 continue
-            decoder = Decoder(payload, self.resolve, known=mutables)
-            decoder.at = 1
-            answer = decode(decoder)
-            apply_changes(decode(decoder), mutables)
+            if tag not in (b"R", b"E"):
+                raise CodecError("neither a request nor an answer")
+            decoder = self.decoder(payload, 1)
+            answer = self.take_value(decoder)
+            if self.leads and self.asking == 1:
+                kept = decoder.decode()
+                if type(kept) is not tuple or len(kept) > MOST_KEPT:
+                    raise CodecError("a malformed list of containers")
+                self.shared.keep(kept)
             if tag == b"R":
                 return answer
-            if tag == b"E":
-                error = self.rebuild_exception(*answer)
-                self.raised.append(error)
-                raise error
-            raise CodecError("neither a request nor an answer")
-
-    def exception_class(self, names: tuple[str, ...]) -> type:
-        """The class that stands here for one of the other side: its builtin base, or a subclass named alike.
-
-        An exception that ends a loop in the caller becomes a RuntimeError, as in a generator (PEP 479):
-        else a program could cut `zip(map(candidate, inputs), expected)` short and pass.
-        """
-        name, *bases = names
-        found = NAMED_TYPES.get(name)
-        if found is not None and issubclass(found, BaseException):
-            return RuntimeError if issubclass(found, ENDS_A_LOOP) else found
-        if names not in self.exception_classes:
-            base = self.exception_class(tuple(bases)) if bases else Exception
-            self.exception_classes[names] = type(name, (base,), {"__module__": "solution"})
-        return self.exception_classes[names]
-
-    def rebuild_exception(
-        self, names: tuple[str, ...], message: str, arguments: tuple | None, attributes: dict
-    ) -> BaseException:
-        """An exception like the other side's; `sandbox_kind` is the name of its class there."""
-        kind = self.exception_class(names[:MOST_BASES])
-        try:
-            error = kind(*arguments) if arguments is not None else kind(message)
-        except Exception:
-            error = Exception(message)
-        for name, value in attributes.items():
-            if not name.startswith("_") and not hasattr(error, name):
-                setattr(error, name, value)
-        error.sandbox_kind = names[0]
-        return error
+            if not isinstance(answer, BaseException):
+                raise CodecError("an error that is none")
+            answer._sandbox_raised = True
+            raise answer
 
     # serving
 
     def serve(self, payload: bytes) -> None:
-        decoder = Decoder(payload, self.resolve, track=True)
-        decoder.at = 1
+        self.serving += 1
+        try:
+            reply = self.reply_to(payload)
+        finally:
+            self.serving -= 1
+        if not self.leads and self.serving == 0:
+            shared = self.shared
+            kept = shared.held() if shared.objects else []
+            encoder = Encoder(self.refer)
+            encoder.encode(tuple(kept))
+            reply += encoder.bytes()
+            shared.keep(kept)
+        self.send(reply)
+
+    def reply_to(self, payload: bytes) -> bytes:
+        decoder = self.decoder(payload, 1)
         try:
             operation = decoder.take(decoder.take(1)[0]).decode()
             target = self.objects[NUMBER.unpack(decoder.take(4))[0]]
         except (IndexError, ValueError) as error:
             raise CodecError(f"a malformed request: {error}") from None
-        operands = decode(decoder)
-        mutables = decoder.mutables
-        before = [contents(value) for value in mutables]
+        operands = self.take_value(decoder)
+        if self.shared.objects:
+            self.shared.remember()
+        whole = not self.leads and self.serving == 1
         try:
-            result = self.operate(target, operation, operands)
-            reply = self.answer(b"R", result, mutables, before)
+            return self.message(b"R", self.operate(target, operation, operands), whole)
         except Stopped:
             raise
         except BaseException as error:
-            reply = self.answer(b"E", describe(error), mutables, before)
-        self.send(reply)
-
-    def answer(self, tag: bytes, value: object, mutables: list, before: list) -> bytes:
-        known = {id(item): index for index, item in enumerate(mutables)}
-        encoder = Encoder(self.refer, known=known)
-        encoder.parts.append(tag)
-        encode(encoder, value)
-        changed = []
-        for index, item in enumerate(mutables):
-            now = contents(item)
-            if not same_contents(before[index], now):
-                changed.append((index, now))
-        encode(encoder, changed)
-        return encoder.bytes()
-
-
-def encode(encoder: Encoder, value: object) -> None:
-    with_recursion(encoder.encode, value)
-
-
-def decode(decoder: Decoder) -> object:
-    return with_recursion(decoder.decode)
+            try:
+                return self.message(b"E", error, whole)
+            except Stopped:
+                raise
+            except BaseException as failure:  # an exception that cannot be sent as it is
+                return self.message(b"E", RuntimeError(f"{type(error).__name__}: {type(failure).__name__}"), whole)
 
 
 get_recursion_limit, set_recursion_limit = sys.getrecursionlimit, sys.setrecursionlimit
@@ -221,125 +242,3 @@ def kind_of(value: object) -> str:
     if callable(value):
         return "c"
     return "i" if hasattr(type(value), "__next__") else "o"
-
-
-def contents(container: object) -> tuple | bytes:
-    """What a mutable container holds now, to be compared by identity (bytes: by value)."""
-    if isinstance(container, dict):
-        return (*dict.keys(container), *dict.values(container))
-    if isinstance(container, bytearray):
-        return bytes(container)
-    numpy = loaded_numpy()
-    if numpy is not None and isinstance(container, numpy.ndarray):
-        if container.dtype.kind == "O":
-            return tuple(container.ravel())
-        return container.tobytes()
-    return tuple(container)
-
-
-def same_contents(before: tuple | bytes, now: tuple | bytes) -> bool:
-    if type(before) is bytes:
-        return before == now
-    return len(before) == len(now) and all(map(operator.is_, before, now))
-
-
-def apply_changes(changes: list[tuple[int, object]], mutables: list[object]) -> None:
-    """Carry over what the other side did to the containers of a request; CodecError when that is no such
-    thing."""
-    try:
-        for number, new in changes:
-            replace_contents(mutables[operator.index(number)], new)
-    except (MemoryError, CodecError):
-        raise
-    except Exception as error:
-        raise CodecError(f"a malformed change: {type(error).__name__}") from None
-
-
-def replace_contents(container: object, new: tuple | bytes) -> None:
-    """Make our container hold what the other side's copy holds."""
-    if isinstance(container, list):
-        container[:] = new
-    elif isinstance(container, dict):
-        half = len(new) // 2
-        container.clear()
-        container.update(zip(new[:half], new[half:], strict=True))
-    elif isinstance(container, (set, collections.deque)):
-        container.clear()
-        (container.update if isinstance(container, set) else container.extend)(new)
-    elif isinstance(container, bytearray):
-        container[:] = new
-    elif type(new) is bytes:
-        container[...] = loaded_numpy().frombuffer(new, container.dtype).reshape(container.shape)
-    else:
-        for index, item in enumerate(new):
-            container.flat[index] = item
-
-
-def class_names(kind: type) -> list[str]:
-    """Names of an exception class and its bases, nearest first, up to the first builtin one."""
-    names = []
-    for base in kind.__mro__:
-        name = type.__dict__["__name__"].__get__(base)
-        names.append(name[:80].replace(",", "?"))
-        if NAMED_TYPES.get(name) is base:
-            break
-    return names
-
-
-def describe(error: BaseException) -> tuple:
-    """(class names, message, arguments, attributes): what crosses of an exception. Runs the exception's own
-    code."""
-    try:
-        message = str(error)[:2000]
-        message = message if type(message) is str else "".join(message)
-    except BaseException as failure:
-        message = f"(no message: {type(failure).__name__})"
-    arguments = tuple(a for a in error.args if is_small(a))
-    attributes = {k: v for k, v in getattr(error, "__dict__", {}).items() if is_small(k) and is_small(v)}
-    whole = arguments if len(arguments) == len(error.args) else None
-    return tuple(class_names(type(error))), message, whole, attributes
-
-
-def is_small(value: object) -> bool:
-    return type(value) in (int, float, bool, type(None)) or (
-        type(value) in (str, bytes) and len(value) < 10_000
-    )
-
-
-# what the program's side does on request
-
-OPERATIONS: dict[str, Callable[..., object]] = {
-    "call": lambda value, arguments, keywords: value(*arguments, **keywords),
-    "getattr": getattr,
-    "setattr": setattr,
-    "delattr": delattr,
-    "bool": bool,
-    "len": len,
-    "getitem": operator.getitem,
-    "setitem": operator.setitem,
-    "delitem": operator.delitem,
-    "copy": copy.copy,
-    "deepcopy": copy.deepcopy,
-    "iter": iter,
-    "reversed": reversed,
-    "str": str,
-    "repr": repr,
-    "int": int,
-    "float": float,
-    "index": operator.index,
-    "enter": lambda value: value.__enter__(),
-    "exit": lambda value: value.__exit__(None, None, None),
-    "isinstance": lambda value, instance: isinstance(instance, value),
-    "close": lambda value: value.close(),
-    "next": lambda value: step(next, value),
-    "send": lambda value, item: step(value.send, item),
-    "throw": lambda value, name, message: step(value.throw, NAMED_TYPES.get(name, Exception)(message)),
-}
-
-
-def step(advance: Callable, *operands: object) -> tuple[bool, object]:
-    """(True, item), or (False, return value) at the end of an iterator."""
-    try:
-        return True, advance(*operands)
-    except StopIteration as stop:
-        return False, stop.value

@@ -17,10 +17,11 @@ import sys
 import time
 import types
 
-from data.sandbox.encoder import Encoder
 from data.sandbox.inline import Inline
 from data.sandbox.isolation import Isolation
-from data.sandbox.peer import OPERATIONS, Peer, describe
+from data.sandbox.operations import OPERATIONS
+from data.sandbox.peer import Peer
+from data.sandbox.remote import OWNED_KINDS
 
 WARM_UP_ROUNDS = 16
 MODULE = "solution"  # not "__main__": main guards do not fire, as in the reference harness
@@ -61,16 +62,16 @@ def warm_up(isolation: Isolation) -> None:
     adapted its code once, and not again in each process, where every page it writes has to be copied."""
     server = Server(-1, isolation)
     server.peer.send = len
+    asking = Peer(len, len, len, leads=True)
     server.module.f = warm_up_target
     for _ in range(WARM_UP_ROUNDS):
         for operation, number, operands in (
             (b"lookup", 0, ("f",)),
             (b"call", 1, ((1, [2.5, "x"], None), {})),
         ):
-            encoder = Encoder(server.peer.refer, track=True)
-            encoder.encode(operands)
             header = b"C" + bytes([len(operation)]) + operation + LENGTH.pack(number)
-            server.peer.serve(header + encoder.bytes())
+            server.peer.serve(asking.message(header, operands, True))
+            asking.shared.keep([])
         exec(compile("def f(x):\n    return [x]\n", "<program>", "exec", dont_inherit=True), {})
 
 
@@ -88,7 +89,8 @@ class Server:
         sys.modules[MODULE] = self.module
         self.inline: Inline | None = None
         self.loop = None
-        self.peer = Peer(self.send, self.receive, self.operate)
+        self.peer = Peer(self.send, self.receive, self.operate, leads=False, kinds=OWNED_KINDS)
+        self.peer.exceptions.may_end_loops = True  # the program's own business
         self.peer.objects.append(self)
 
     def serve_forever(self) -> None:
@@ -149,12 +151,14 @@ class Server:
         return self.module.__dict__[name]
 
     def start(
-        self, source: str, seed: int, limits: dict, entry_point: str, held: bytes
+        self, source: str, seed: int, limits: dict, entry_point: str, held: bytes, classes: list[str]
     ) -> tuple[str, object]:
-        """Take the limits, greet, compile, execute. ("ready", candidate) or ("syntax", what is wrong).
+        """Take the limits, greet, compile, execute. ("ready", (candidate, classes that are not there)) or
+        ("syntax", what is wrong).
 
         The greeting is sent before the program's first line, so no program can forge its absence. It holds
-        the CPU time spent so far, which is ours. `held` are tests for the inline mode.
+        the CPU time spent so far, which is ours. `held` are tests for the inline mode; `classes` those of the
+        prompt, whose objects cross by their attributes.
         """
         try:
             self.isolation.limit_program(**limits)
@@ -165,8 +169,11 @@ class Server:
         try:
             code = compile(source, "<program>", "exec", dont_inherit=True)
         except Exception as error:
-            return "syntax", describe(error)
+            return "syntax", error
         if held:
             self.inline = Inline(self.module, held, entry_point)
-        exec(code, self.module.__dict__)
-        return "ready", self.look_up(entry_point) if entry_point else None
+        names = self.module.__dict__
+        exec(code, names)
+        self.peer.share_classes({name: names[name] for name in classes if isinstance(names.get(name), type)})
+        candidate = self.look_up(entry_point) if entry_point else None
+        return "ready", (candidate, [name for name in classes if name not in self.peer.classes])

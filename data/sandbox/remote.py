@@ -8,14 +8,25 @@ not forwarded either, because libraries act on them (NumPy would read memory at 
 `__array_interface__` names).
 """
 
+import types
 from collections.abc import AsyncIterator, Callable, Iterator
 
-FORWARDED_SPECIAL = frozenset({"__name__", "__qualname__", "__doc__"})
+FORWARDED_SPECIAL = frozenset(
+    {
+        "__annotations__", "__code__", "__defaults__", "__doc__", "__kwdefaults__", "__module__", "__name__",
+        "__notes__", "__qualname__", "__wrapped__",
+    }
+)  # fmt: skip
+OPERATORS = (
+    "lt le gt ge add sub mul truediv floordiv mod pow matmul and or xor lshift rshift neg pos abs invert"
+).split()
 Request = Callable[..., object]  # request(operation, number, *operands)
 
 
 class Remote:
     """Object `number` of the other side."""
+
+    __slots__ = ("_sandbox", "__weakref__")
 
     def __init__(self, request: Request, number: int, label: str) -> None:
         object.__setattr__(self, "_sandbox", (request, number, label))
@@ -79,28 +90,55 @@ class Remote:
     def __enter__(self) -> object:
         return ask(self, "enter")
 
-    def __exit__(self, *exception: object) -> bool:
-        return ask(self, "exit") is True
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        return ask(self, "exit", error) is True
 
     def __instancecheck__(self, value: object) -> bool:
         return ask(self, "isinstance", value) is True
 
     def __eq__(self, other: object) -> bool:
-        return self is other
+        return True if self is other else NotImplemented  # an object of the tests' own class may decide
 
     def __hash__(self) -> int:
         return id(self)
 
 
 class RemoteCallable(Remote):
-    """A function, method or class of the other side."""
+    """A method, class or other callable of the other side."""
+
+    __slots__ = ()
 
     def __call__(self, *arguments: object, **keywords: object) -> object:
         return ask(self, "call", arguments, keywords)
 
 
+class RemoteFunction(RemoteCallable):  # no text here: its documentation is that of the function
+    # a function of the other side: it has attributes, a signature, and passes for a function
+    __slots__ = ()
+    __class__ = property(lambda self: types.FunctionType)
+    __doc__ = property(lambda self: ask(self, "getattr", "__doc__"))
+
+    def __getattr__(self, name: str) -> object:
+        if name in ("__name__", "__qualname__"):
+            return object.__getattribute__(self, "_sandbox")[2]
+        if name == "__code__":
+            return types.SimpleNamespace(**ask(self, "code"))
+        return Remote.__getattr__(self, name)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __copy__(self) -> "RemoteFunction":
+        return self
+
+    def __deepcopy__(self, memo: dict) -> "RemoteFunction":
+        return self
+
+
 class RemoteIterator(Remote):
     """An iterator of the other side, pulled one item at a time."""
+
+    __slots__ = ()
 
     def __iter__(self) -> "RemoteIterator":
         return self
@@ -117,16 +155,58 @@ def ask(remote: Remote, operation: str, *operands: object) -> object:
     return request(operation, number, *operands)
 
 
-def remote_function(request: Request, number: int, label: str) -> Callable:
-    """A real function for a function of the other side: tests look at `callable`, `__name__`,
-    `isfunction`."""
+def forward(name: str) -> Callable[..., object]:
+    def method(self: Remote, *operands: object) -> object:
+        return ask(self, "operator", name, *operands)
 
-    def remote(*arguments: object, **keywords: object) -> object:
-        return request("call", number, arguments, keywords)
+    return method
 
-    remote.__name__ = remote.__qualname__ = label
-    remote.sandbox_number = number
-    return remote
+
+def forward_swapped(name: str) -> Callable[..., object]:
+    def method(self: Remote, operand: object) -> object:
+        return ask(self, "swapped", name, operand)
+
+    return method
+
+
+class Operand:
+    """What the program may do, beyond `Remote`, with an object of the tests' classes: order, arithmetic,
+    equality. The tests' own code answers. Never the other way round: see above."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or ask(self, "operator", "eq", other) is True
+
+    def __hash__(self) -> int:
+        return ask(self, "hash")
+
+    def __contains__(self, value: object) -> bool:
+        return ask(self, "operator", "contains", value) is True
+
+
+for name in OPERATORS:
+    setattr(Operand, f"__{name}__", forward(f"{name}_" if name in ("and", "or") else name))
+    if name not in ("lt", "le", "gt", "ge", "neg", "pos", "abs", "invert"):
+        setattr(Operand, f"__r{name}__", forward_swapped(f"{name}_" if name in ("and", "or") else name))
+
+
+class OwnedObject(Operand, Remote):
+    """An object of the tests, as the program has it."""
+
+    __slots__ = ()
+
+
+class OwnedCallable(Operand, RemoteCallable):
+    """A callable object or class of the tests, as the program has it."""
+
+    __slots__ = ()
+
+
+class OwnedIterator(Operand, RemoteIterator):
+    """An iterator of the tests' own class, as the program has it."""
+
+    __slots__ = ()
 
 
 def remote_generator(request: Request, number: int, label: str) -> Iterator:
@@ -141,7 +221,7 @@ def remote_generator(request: Request, number: int, label: str) -> Iterator:
                 request("close", number)
                 raise
             except Exception as error:
-                more, value = request("throw", number, type(error).__name__, str(error))
+                more, value = request("throw", number, error)
             else:
                 more, value = request("send", number, sent) if sent is not None else request("next", number)
         return value
@@ -176,9 +256,10 @@ def remote_async_generator(request: Request, number: int, label: str) -> object:
 KINDS: dict[str, Callable[[Request, int, str], object]] = {
     "o": Remote,
     "c": RemoteCallable,
-    "f": remote_function,
+    "f": RemoteFunction,
     "i": RemoteIterator,
     "g": remote_generator,
     "a": remote_coroutine,
     "y": remote_async_generator,
 }
+OWNED_KINDS = KINDS | {"o": OwnedObject, "c": OwnedCallable, "i": OwnedIterator}

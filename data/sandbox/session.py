@@ -56,7 +56,7 @@ class Session:
         self.failure: Outcome | None = None  # why the program is over, once it is
         self.ending: tuple | None = None  # nursery.ENDING, once the process is gone
         self.counts = {"tests_passed": 0, "tests_total": 0}
-        self.peer = Peer(self.send, self.receive, operate)
+        self.peer = Peer(self.send, self.receive, operate, leads=True)
         self.peer.objects.append(None)
         self.peer.request = self.ask  # remote objects ask through the checks above all
 
@@ -72,7 +72,7 @@ class Session:
         except CodecError as error:
             self.fail(Outcome("runtime_error", "ProtocolError", str(error)))
         except MemoryError as error:
-            if any(error is raised for raised in self.peer.raised):
+            if hasattr(error, "_sandbox_raised"):
                 raise
             self.strained = True
             self.fail(Outcome("out_of_memory", "MemoryError", "an answer too large for the judge"))

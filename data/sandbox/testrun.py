@@ -5,6 +5,7 @@ together with its `unittest.TestCase` classes and its functions named `test_*`, 
 and never run.
 """
 
+import collections
 import inspect
 import io
 import unittest
@@ -18,7 +19,7 @@ def run_definitions(namespace: dict, candidate: object) -> int:
     """Call what the test text defined; how many tests that were. Raises what they raise."""
     check = namespace.get("check")
     if inspect.isfunction(check) and check is not candidate:
-        check(candidate)
+        finish(check(candidate))
         return 0
     own = [
         value
@@ -31,9 +32,19 @@ def run_definitions(namespace: dict, candidate: object) -> int:
             count += run_cases(value)
     for value in own:
         if inspect.isfunction(value) and value.__name__.startswith("test_") and value is not candidate:
-            value(*([candidate] if inspect.signature(value).parameters else []))
+            finish(value(*([candidate] if inspect.signature(value).parameters else [])))
             count += 1
     return count
+
+
+def finish(result: object) -> None:
+    """A test written as a coroutine or generator has not run yet when it returns."""
+    if inspect.iscoroutine(result):
+        import asyncio  # costs every program's process, which inherits this module, some pages
+
+        asyncio.run(result)
+    elif inspect.isgenerator(result):
+        collections.deque(result, 0)
 
 
 def run_cases(case: type[unittest.TestCase]) -> int:

@@ -4,10 +4,10 @@
 within its limits. Nothing the program says about itself enters into it.
 """
 
+import ast
 import builtins
 import contextlib
 import importlib
-import io
 import marshal
 import os
 import sys
@@ -16,7 +16,7 @@ import types
 from collections.abc import Callable
 
 from data.sandbox.decoder import Decoder
-from data.sandbox.peer import Stopped, step
+from data.sandbox.peer import Stopped
 from data.sandbox.prepare import TEST_FILE
 from data.sandbox.program import seed_generators
 from data.sandbox.session import Outcome, Session
@@ -24,36 +24,6 @@ from data.sandbox.testrun import run_definitions
 
 ALIASES = {"np": "numpy"}  # names a test may use without an import, besides the modules' own
 BUILTINS = dict(vars(builtins))
-
-
-def operate_on_tests(value: object, operation: str, operands: tuple) -> object:
-    """What a program may do with an object the tests gave it: call it, advance it, and, for instances of
-    the tests' own classes, use public attributes. Nothing that leads to a frame, a module or a dictionary
-    of ours."""
-    if operation == "call" and callable(value):
-        arguments, keywords = operands
-        return value(*arguments, **keywords)
-    if operation == "next" and hasattr(type(value), "__next__"):
-        return step(next, value)
-    if operation == "send" and isinstance(value, types.GeneratorType):
-        return step(value.send, *operands)
-    if operation == "iter" and hasattr(type(value), "__iter__"):
-        return iter(value)
-    if operation == "close" and isinstance(value, types.GeneratorType):
-        return value.close()
-    if operation in ("getattr", "setattr") and type(operands[0]) is str and not operands[0].startswith("_"):
-        if type(value).__module__ == "test" or isinstance(value, io.IOBase):
-            return getattr(value, *operands) if operation == "getattr" else setattr(value, *operands)
-        raise AttributeError(operands[0])
-    if type(value).__module__ == "test":
-        if operation in ("len", "str", "repr", "bool"):
-            return {"len": len, "str": str, "repr": repr, "bool": bool}[operation](value)
-        if operation == "getitem":
-            return value[operands[0]]
-        if operation == "setitem":
-            value[operands[0]] = operands[1]
-            return None
-    raise TypeError(f"{operation} is not possible on this object")
 
 
 class TestNames(dict):
@@ -122,16 +92,28 @@ class Trial:
         limits = {name: job[name] for name in ("seconds", "memory_mb", "output_mb", "files")}
         inline = job["mode"] == "inline"
         held = bytes(self.code) if inline else b""
+        session.peer.exceptions.may_end_loops = self.tests["expects_stop"]
+        names = self.share_classes()
         try:
-            stage, found = session.request("start", job["program"], job["seed"], limits, entry, held)
+            stage, found = session.request("start", job["program"], job["seed"], limits, entry, held, names)
             if stage == "syntax":
-                names, message, *_ = found
-                return Outcome("syntax_error", names[0], message)
+                return Outcome("syntax_error", kind_of_error(found), text_of(found))
+            candidate, lacking = found
+            session.peer.unshare_classes(lacking)
         except Stopped:
             raise
         except BaseException as error:  # the program's, or because the answer was of another kind
             return program_error(error)
-        return self.run_inline() if inline else self.run_tests(entry, found)
+        return self.run_inline() if inline else self.run_tests(entry, candidate)
+
+    def share_classes(self) -> list[str]:
+        """Names of the prompt's classes: their objects cross by their attributes, and are on each side of that
+        side's own class."""
+        if not self.tests["classes"]:
+            return []
+        found = {k: v for k, v in self.run_context().items() if isinstance(v, type) and v.__module__ == "prompt"}
+        self.session.peer.share_classes(found)
+        return list(found)
 
     def run_inline(self) -> Outcome:
         """Have the program's process run the tests it got before the program; believe only the nonce."""
@@ -156,14 +138,12 @@ class Trial:
             counts["tests_total"] = counts["tests_passed"] = called or self.tests["asserts"]
 
     def run_tests(self, entry: str, candidate: object) -> Outcome:
-        namespace = {
-            "__name__": "test",
-            "__builtins__": TestNames(self.find),
-            "__judge__": Report(self.session, self.data),
-        }
+        module = sys.modules["test"] = types.ModuleType("test")
+        namespace = module.__dict__
+        namespace["__builtins__"] = TestNames(self.find)
+        namespace["__judge__"] = Report(self.session, self.data)
         if entry:
-            namespace |= {"candidate": candidate, entry: candidate}
-        sys.modules["test"] = types.ModuleType("test")
+            namespace["candidate"] = namespace[entry] = candidate
         try:
             exec(marshal.loads(self.code), namespace)
             self.count_all(run_definitions(namespace, candidate))
@@ -190,17 +170,13 @@ class Trial:
         ]
         line = lines[-1] if lines else 0
         self.session.counts["line"] = line
-        if any(error is raised for raised in self.session.peer.raised):
+        if hasattr(error, "_sandbox_raised"):
             return program_error(error)
         if isinstance(error, MemoryError):
             self.session.strained = True
             return Outcome("out_of_memory", "MemoryError", "in the tests")
         kind = type(error).__name__
-        try:
-            message = str(error)
-        except BaseException:
-            message = ""
-        return Outcome("wrong_answer", "" if isinstance(error, AssertionError) else kind, message)
+        return Outcome("wrong_answer", "" if isinstance(error, AssertionError) else kind, text_of(error))
 
     def find(self, name: str) -> object:
         """A name the test code uses and nobody defined: from the prompt, the standard library, the
@@ -225,24 +201,47 @@ class Trial:
             self.context = {}
             text, entry = self.tests["context"], self.tests["entry_point"]
             for source in (text, text + "\n    pass\n"):
+                module = sys.modules["prompt"] = types.ModuleType("prompt")
                 try:
-                    namespace = {"__name__": "prompt"}
-                    exec(compile(source, "<prompt>", "exec", dont_inherit=True), namespace)
+                    exec(compile(source, "<prompt>", "exec", dont_inherit=True), module.__dict__)
                 except Exception:
                     continue
-                self.context = {k: v for k, v in namespace.items() if k != entry and not k.startswith("__")}
+                left_out = {entry, open_definition(source)}
+                names = module.__dict__.items()
+                self.context = {k: v for k, v in names if k not in left_out and not k.startswith("__")}
                 break
         return self.context
 
 
+def open_definition(source: str) -> str:
+    """The function or class at the end of a prompt: the program completes it, so the prompt's is not the true
+    one."""
+    last = ast.parse(source).body[-1:]
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    return last[0].name if last and isinstance(last[0], kinds) else ""
+
+
+def text_of(error: BaseException) -> str:
+    """The message; its arguments may be the program's, so asking for it may fail."""
+    given = getattr(error, "_sandbox", None)
+    if given:
+        return given[1]
+    try:
+        return str(error)
+    except Stopped:
+        raise
+    except BaseException:
+        return ""
+
+
 def kind_of_error(error: BaseException) -> str:
     """The name of the class on the program's side."""
-    kind = getattr(error, "sandbox_kind", None)
-    return kind if type(kind) is str else type(error).__name__
+    given = getattr(error, "_sandbox", None)
+    return given[0] if given else type(error).__name__
 
 
 def program_error(error: BaseException) -> Outcome:
     kind = kind_of_error(error)
     if isinstance(error, MemoryError):
-        return Outcome("out_of_memory", kind, str(error))
-    return Outcome("runtime_error", kind, str(error))
+        return Outcome("out_of_memory", kind, text_of(error))
+    return Outcome("runtime_error", kind, text_of(error))

@@ -14,6 +14,7 @@ class Case:
     test: str
     seconds: float = 5.0
     entry_point: str = "f"
+    prompt: str = ""
 
 
 CASES: list[Case] = []

@@ -236,8 +236,8 @@ cheat("attributes of the test's callable",
       "            if isinstance(v, str) and 'expected' in v: return v\n        except AttributeError: pass\n",
       WRONG, test=CALLBACK_TEST)  # fmt: skip
 cheat("attributes of the test's callable, asked on the channel",
-      "import gc\ndef f(g):\n    request = next(c.cell_contents for c in g.__closure__ if callable(c.cell_contents))\n"
-      "    number = g.sandbox_number\n    for name in ('__globals__', '__code__', '__closure__', '__builtins__'):\n"
+      "import gc\ndef f(g):\n    request, number, _ = object.__getattribute__(g, '_sandbox')\n"
+      "    for name in ('__globals__', '__code__', '__closure__', '__builtins__'):\n"
       "        try:\n            v = request('getattr', number, name)\n            return v['EXPECTED']\n        except Exception: pass\n"
       "    for n in range(50):\n        for op in ('iter', 'getitem', 'str', 'repr', 'next', 'contains', 'lookup', 'run'):\n"
       "            try:\n                v = request(op, n, 'EXPECTED')\n                if 'expected' in str(v): return v\n"
