@@ -24,11 +24,11 @@ class Clock:
         self.cpu_clock = (~pid << 3) | 2  # Linux: the CPU-time clock of another process
         self.proc = proc  # where the kernel shows this process
         self.before = 0.0  # CPU time used before the program came
-        self.started = time.monotonic()
         self.idle = 0.0
+        self.waited = 0.0  # on the wall clock, in all waits that are over
         self.base = 0.0  # CPU and idle time before the limit of the current call
         self.call_limit = 0.0
-        self.sampled = self.started
+        self.wait_began = self.sampled = time.monotonic()
         self.sampled_cpu = 0.0
         self.demoted = not demote
         self.wait = 0.002
@@ -36,8 +36,8 @@ class Clock:
     def start(self, before: float) -> None:
         """The program begins; its process has used `before` seconds until then."""
         self.before = before
-        self.started, self.idle = time.monotonic(), 0.0
-        self.begin_wait()
+        self.idle = self.waited = 0.0
+        self.begin_call()
 
     def cpu(self) -> float:
         try:
@@ -45,10 +45,19 @@ class Clock:
         except OSError:
             return self.sampled_cpu
 
-    def begin_wait(self) -> None:
-        """The judge starts to wait for the program: only from here on can it be idle."""
-        self.sampled, self.sampled_cpu = time.monotonic(), self.cpu()
+    def begin_call(self) -> str:
+        """The judge asks and then waits: only from here on can the program be idle. The limit that is over, if
+        one is: many short calls add up."""
+        self.wait_began = self.sampled = time.monotonic()
+        self.sampled_cpu = self.cpu()
+        self.base = self.sampled_cpu + self.idle
         self.wait = 0.002
+        over = self.base >= self.seconds or self.waited > WALL_FACTOR * self.seconds + WALL_EXTRA
+        return self.expired() if over else ""
+
+    def end_wait(self) -> None:
+        """A message has come; until the next call the time is the judge's."""
+        self.waited += time.monotonic() - self.wait_began
 
     def next_wait(self) -> float:
         """Seconds until the next look: short at first, never longer than what is left could last."""
@@ -59,9 +68,6 @@ class Clock:
     def limit_call(self, seconds: float) -> None:
         """A limit for the next calls, each counted from its own start; 0 lifts it."""
         self.call_limit = seconds
-
-    def begin_call(self) -> None:
-        self.base = self.cpu() + self.idle
 
     def expired(self) -> str:
         """The limit that is over, or an empty string."""
@@ -74,7 +80,7 @@ class Clock:
             return self.reason(cpu, self.seconds)
         if self.call_limit and cpu + self.idle - self.base >= self.call_limit:
             return self.reason(cpu, self.call_limit) + " in one call"
-        wall = now - self.started
+        wall = self.waited + now - self.wait_began
         if wall > WALL_FACTOR * self.seconds + WALL_EXTRA and (
             wall - self.starved() > WALL_FACTOR * self.seconds + WALL_EXTRA
             or wall > HARD_FACTOR * self.seconds + HARD_EXTRA

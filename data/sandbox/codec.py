@@ -19,6 +19,7 @@ import types
 
 MAX_DEPTH = 4000
 MAX_BYTES = 64 << 20
+MAX_VALUES = 4 << 20  # in one message, beside those in packed lists
 COUNT = struct.Struct("<I")
 INT64 = struct.Struct("<q")
 FLOAT = struct.Struct("<d")

@@ -17,6 +17,7 @@ from data.sandbox.codec import (
     FLOAT,
     INT64,
     MAX_DEPTH,
+    MAX_VALUES,
     NAMED_TYPES,
     SINGLETONS,
     CodecError,
@@ -24,6 +25,8 @@ from data.sandbox.codec import (
 )
 from data.sandbox.library import FUNCTIONS, make
 from data.sandbox.sharing import Shared, set_state
+
+SET_COSTS, DEQUE_COSTS = 4, 12  # memory of an empty one, in small values
 
 
 class Decoder:
@@ -45,6 +48,7 @@ class Decoder:
         self.classes = classes or {}
         self.rebuild = rebuild
         self.depth = 0
+        self.left = MAX_VALUES
 
     def decode(self) -> object:
         """The next value. Anything wrong with the bytes is a CodecError."""
@@ -80,6 +84,7 @@ class Decoder:
         count = self.count()
         if count > len(self.data) - self.at:
             raise CodecError("more items than bytes")
+        self.expect(count)
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise CodecError(f"a value nested deeper than {MAX_DEPTH}")
@@ -87,6 +92,12 @@ class Decoder:
         found = [value() for _ in range(count)]
         self.depth -= 1
         return found
+
+    def expect(self, count: int) -> None:
+        """So many values follow one by one: bounded, since each costs far more here than in the message."""
+        self.left -= count
+        if self.left < 0:
+            raise CodecError(f"a message of more than {MAX_VALUES} values")
 
     def collect(self, container: object) -> object:
         self.shared.add(container)
@@ -104,6 +115,7 @@ class Decoder:
         self.depth += 1
         if self.depth > MAX_DEPTH or count > len(self.data) - self.at:
             raise CodecError("a dictionary too deep or too long")
+        self.expect(2 * count)
         for _ in range(count):
             key = self.value()
             container[key] = self.value()
@@ -118,12 +130,14 @@ def read_list(decoder: Decoder) -> list:
 
 
 def read_set(decoder: Decoder) -> set:
+    decoder.expect(SET_COSTS)
     container = decoder.collect(set())
     container.update(decoder.items())
     return container
 
 
 def read_deque(decoder: Decoder) -> collections.deque:
+    decoder.expect(DEQUE_COSTS)
     number = decoder.shared.reserve()
     maxlen, *items = decoder.items()
     container = collections.deque(items, maxlen)
@@ -146,6 +160,11 @@ def read_packed(decoder: Decoder, code: str) -> list | tuple:
     else:
         items = struct.unpack(f"<{count}{code}", decoder.take(8 * count))
     return tuple(items) if mark == b"t" else decoder.collect(list(items))
+
+
+def read_reference(decoder: Decoder) -> object:
+    decoder.shared.references_read += 1
+    return decoder.shared.objects[decoder.count()]
 
 
 def read_exception(decoder: Decoder) -> BaseException:
@@ -284,7 +303,7 @@ READERS: dict[bytes, Callable[[Decoder], object]] = {
     b"o": read_object_array,
     b"x": lambda decoder: NAMED_TYPES[decoder.text()],
     b"e": lambda decoder: SINGLETONS[decoder.text()],
-    b"A": lambda decoder: decoder.shared.objects[decoder.count()],
+    b"A": read_reference,
     b"Y": lambda decoder: decoder.collect(FLOAT.unpack(decoder.take(8))[0]),
     b"E": read_exception,
     b"J": lambda decoder: make(decoder.text(), decoder.value()),

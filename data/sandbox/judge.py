@@ -20,7 +20,7 @@ from data.sandbox.isolation import Isolation
 from data.sandbox.session import Outcome, Session
 from data.sandbox.trial import Trial
 
-JUDGE_MEMORY_FACTOR = 2
+JUDGE_MEMORY_MB = 1024  # beside what a program may have: its answers fit, and little more
 JUDGE_RECURSION = 20_000
 
 
@@ -78,7 +78,7 @@ def limit_judge(job: dict) -> None:
     seconds = int(use.ru_utime + use.ru_stime + job["judge_seconds"]) + 1
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.getrlimit(resource.RLIMIT_CPU)[1]))
     with contextlib.suppress(OSError, ValueError):
-        size = JUDGE_MEMORY_FACTOR * job["memory_mb"] << 20
+        size = (job["memory_mb"] + JUDGE_MEMORY_MB) << 20
         resource.setrlimit(resource.RLIMIT_AS, (size, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 

@@ -31,7 +31,6 @@ CLASSES: dict[str, type] = {
 # values made again from plain ones: name of the type -> the arguments of its maker
 PARTS: dict[str, Callable[[object], tuple]] = {
     "uuid.UUID": lambda value: (value.int,),
-    "pathlib.PosixPath": lambda value: (str(value),),
     "pathlib.PurePosixPath": lambda value: (str(value),),
     "pathlib.PureWindowsPath": lambda value: (str(value),),
     "ipaddress.IPv4Address": lambda value: (str(value),),
@@ -58,6 +57,8 @@ def part_name(value: object) -> str | None:
         return None
     root = module.partition(".")[0]
     full = f"{root}.{name}"
+    if full == "pathlib.PosixPath":  # the judge shall open no file whose path a program has chosen
+        return "pathlib.PurePosixPath"
     found = full in PARTS and getattr(sys.modules.get(root), name, None) is kind
     return full if found else None
 

@@ -28,7 +28,8 @@ def grow_stack() -> None:
 
 def limit_program(seconds: float, memory_mb: int, output_mb: int, files: int, processes: int | None) -> None:
     """All limits of one program; `processes` None leaves threads and processes to the other layers."""
-    limit(resource.RLIMIT_CPU, int(seconds) + 3)  # the backstop; the judge's clock is the limit
+    seconds = int(seconds) + 3  # the backstop; the judge's clock is the limit
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))  # first a signal that says why
     limit(resource.RLIMIT_FSIZE, output_mb << 20)
     limit(resource.RLIMIT_CORE, 0)
     limit(resource.RLIMIT_NOFILE, files)

@@ -97,7 +97,7 @@ def build_root(folder: str, readable: list[str], scratch_mb: int) -> None:
     if not os.path.lexists(folder + "/tmp"):  # there already when the interpreter is installed below it
         os.symlink(SCRATCH[1:], folder + "/tmp")
     with contextlib.suppress(OSError):  # refused in some containers; the judge then has no view of sleepers
-        kernel.mount("proc", folder + "/proc", "proc", NO_SUID | NO_DEVICES)
+        kernel.mount("proc", folder + "/proc", "proc", READ_ONLY | NO_SUID | NO_DEVICES)
     mount_scratch(folder + SCRATCH, scratch_mb)
     os.chdir(folder)
     kernel.syscall(kernel.SYS_PIVOT_ROOT, path_argument("."), path_argument("old"))
@@ -115,8 +115,8 @@ def bind(path: str, target: str) -> None:
         os.makedirs(os.path.dirname(target), exist_ok=True)
         os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o644))
     kernel.mount(path, target, None, BIND | RECURSIVE)
-    device = path.startswith("/dev/")
-    set_attributes(target, NO_SUID | (0 if device else READ_ONLY | NO_DEVICES))
+    device = path.startswith("/dev/")  # can be written to all the same, but its mode and times cannot
+    set_attributes(target, NO_SUID | READ_ONLY | (0 if device else NO_DEVICES))
 
 
 def set_attributes(target: str, attributes: int) -> None:

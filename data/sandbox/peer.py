@@ -17,17 +17,18 @@ import threading
 import types
 from collections.abc import Callable
 
-from data.sandbox.codec import CodecError
+from data.sandbox.codec import MAX_BYTES, CodecError
 from data.sandbox.decoder import Decoder
 from data.sandbox.encoder import Encoder
 from data.sandbox.exceptions import Exceptions, class_names
 from data.sandbox.library import CLASSES
 from data.sandbox.remote import KINDS
-from data.sandbox.sharing import MOST_KEPT, Shared
+from data.sandbox.sharing import MOST_KEPT, Shared, written_out
 
 NUMBER = struct.Struct("<I")
 CODEC_RECURSION = 60_000
 LONGEST_LABEL = 250
+FEW_REFERENCES = 20  # so many cannot make a small message a huge value
 FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.BuiltinMethodType)
 
 
@@ -129,10 +130,15 @@ class Peer:
 
     def take_value(self, decoder: Decoder) -> object:
         """The value of a message; its changes are carried over."""
+        shared, before = self.shared, self.shared.references_read
         value = with_recursion(decoder.decode)
         changes = with_recursion(decoder.decode)
         if changes:
-            self.shared.apply(changes)
+            shared.apply(changes)
+        if self.leads and shared.references_read > max(before, FEW_REFERENCES):
+            reached = [value, *(shared.objects[number] for number, _ in changes)]
+            if not with_recursion(written_out, reached, MAX_BYTES):
+                raise CodecError(f"a value of more than {MAX_BYTES} items, most of them several times the same")
         return value
 
     # asking
@@ -162,7 +168,7 @@ class Peer:
             answer = self.take_value(decoder)
             if self.leads and self.asking == 1:
                 kept = decoder.decode()
-                if type(kept) is not tuple or len(kept) > MOST_KEPT:
+                if type(kept) is not tuple or len(kept) > MOST_KEPT or set(map(type, kept)) - {int}:
                     raise CodecError("a malformed list of containers")
                 self.shared.keep(kept)
             if tag == b"R":

@@ -70,7 +70,7 @@ class Worker:
     def give(self, task: Task, attempt: int) -> None:
         self.task, self.attempt, self.result = task, attempt, None
         job = task.job
-        wall = HARD_FACTOR * job["seconds"] + HARD_EXTRA + 2 * job["judge_seconds"]
+        wall = HARD_FACTOR * job["seconds"] + HARD_EXTRA + 6 * job["judge_seconds"]
         self.deadline = time.monotonic() + wall
         wire.send_message(self.control, {"job": job, "tests": task.tests}, *task.attachments)
 

@@ -42,6 +42,7 @@ def clean_interpreter() -> None:
     for name in [name for name in sys.modules if name == "data" or name.startswith("data.")]:
         del sys.modules[name]
     sys.modules["__main__"] = types.ModuleType("__main__")
+    sys.argv[:], sys.orig_argv[:] = [""], [""]  # they name folders of ours
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.stdout.reconfigure(errors="backslashreplace")
     gc.collect()

@@ -34,6 +34,8 @@ DENIED = {
     "process_madvise": (440, 440), "process_mrelease": (448, 448), "setsid": (112, 157),
     "setpgid": (109, 154),
     "move_pages": (279, 239), "migrate_pages": (256, 238), "ioprio_set": (251, 30),
+    # events of files that may not be opened
+    "inotify_init": (253, None), "inotify_init1": (294, 26), "inotify_add_watch": (254, 27),
     # attributes that outlive a write, and Landlock does not know
     "setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7),
     "removexattr": (197, 14), "lremovexattr": (198, 15), "fremovexattr": (199, 16),
@@ -177,7 +179,8 @@ def all_rules(own_root: bool) -> list[tuple[tuple[int | None, int | None], list[
         (CLONE, [load_argument(0), (JUMP_ANY_BIT, CLONE_THREAD, 0, 1), TO_ALLOW, TO_DENY]),
         (SETPRIORITY, [load_argument(0), (JUMP_EQUAL, 0, 1, 0), TO_DENY, load_argument(1), *or_zero[1:]]),
         # a datagram pair could send to any local address; a stream pair reaches only its other end
-        (SOCKETPAIR, [load_argument(1), (AND, 0xF), (JUMP_EQUAL, 1, 0, 1), TO_ALLOW, TO_DENY]),
+        (SOCKETPAIR, [load_argument(0), (JUMP_EQUAL, 1, 0, 4),
+                      load_argument(1), (AND, 0xF), (JUMP_EQUAL, 1, 0, 1), TO_ALLOW, TO_DENY]),
         (SENDTO, [load_argument(4), (JUMP_EQUAL, 0, 0, 3), load_argument(4, 4), *is_zero[1:]]),
         (FCNTL, refuse_values(1, SET_OWNER)),
         (IOCTL, refuse_values(1, DENIED_IOCTLS)),

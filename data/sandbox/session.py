@@ -84,7 +84,9 @@ class Session:
     def send(self, payload: bytes) -> None:
         if self.failure:
             raise Stopped
-        self.clock.begin_call()
+        reason = self.clock.begin_call()
+        if reason:
+            self.fail(Outcome("timeout", "", reason))
         data = memoryview(LENGTH.pack(len(payload)) + payload)
         while data:
             try:
@@ -97,7 +99,6 @@ class Session:
     def receive(self) -> bytes:
         if self.failure:
             raise Stopped
-        self.clock.begin_wait()
         payload = self.read_frame()
         if not self.greeted:  # sent before the program's first line
             if payload[:1] != GREETING:
@@ -106,6 +107,7 @@ class Session:
             self.greeted = True
             self.clock.start(*CPU_SECONDS.unpack(payload[1:]))
             payload = self.read_frame()
+        self.clock.end_wait()
         return payload
 
     def read_frame(self) -> bytes:
@@ -156,12 +158,13 @@ class Session:
             if time.monotonic() > end:
                 self.fail(Outcome("runtime_error", "ProtocolError", "the program closed its channel"))
             time.sleep(0.001)
-        status, _, _, rss, _ = self.end()
+        status, user, system, rss, _ = self.end()
         if os.WIFEXITED(status):
             text = f"the process ended (exit code {os.WEXITSTATUS(status)}) before the tests"
             self.fail(Outcome("runtime_error", "EarlyExit", text))
         number = os.WTERMSIG(status)
-        if number == signal.SIGXCPU:
+        used = user + system - self.clock.before
+        if number == signal.SIGXCPU or (number == signal.SIGKILL and used > self.job["seconds"]):
             self.fail(Outcome("timeout", "", "CPU limit of the kernel"))
         if number == signal.SIGKILL and rss > 0.9 * (self.job["memory_mb"] << 20):
             self.fail(Outcome("out_of_memory", "", "killed near the memory limit"))

@@ -28,6 +28,7 @@ class Shared:
         self.numbers: dict[int, int] = {}  # id -> number
         self.known: dict[int, tuple | bytes] = {}
         self.next = 0
+        self.references_read = 0  # how often a message named a container instead of spelling it out
 
     def add(self, value: object) -> None:
         """The next number is this container's."""
@@ -84,14 +85,14 @@ class Shared:
     def held(self) -> list[int]:
         """Numbers of the containers that somebody beside this table refers to, and of what they contain."""
         self.known.clear()
-        if not any(external > 0 for _, external in self.references({})):
+        if not any(external > 0 for _, external in self.count_references({})):
             return []
         parts = {number: contents(value) for number, value in self.objects.items()}
         if sum(map(len, parts.values())) > MOST_ITEMS:
             return []
         del parts
         inside = collections.Counter(id(child) for value in self.objects.values() for child in contents(value))
-        todo = [number for number, external in self.references(inside) if external > 0]
+        todo = [number for number, external in self.count_references(inside) if external > 0]
         found = set(todo)
         while todo:
             for child in contents(self.objects[todo.pop()]):
@@ -101,7 +102,7 @@ class Shared:
                     todo.append(number)
         return sorted(found)[:MOST_KEPT]
 
-    def references(self, inside: dict[int, int]) -> Iterator[tuple[int, int]]:
+    def count_references(self, inside: dict[int, int]) -> Iterator[tuple[int, int]]:
         """(number, references from outside); `inside` counts those from one container to another."""
         for number, value in self.objects.items():
             yield number, sys.getrefcount(value) - OWN_REFERENCES - inside.get(id(value), 0)
@@ -123,7 +124,7 @@ class Shared:
 OWN_REFERENCES = 0
 probe = Shared()
 probe.add([])
-((_, OWN_REFERENCES),) = probe.references({})  # by the table and by the counting itself
+((_, OWN_REFERENCES),) = probe.count_references({})  # by the table and by the counting itself
 del probe
 
 
@@ -176,6 +177,25 @@ def replace_contents(container: object, new: tuple | bytes) -> None:
     else:
         half = len(new) // 2
         set_state(container, dict(zip(new[:half], new[half:], strict=True)))
+
+
+def written_out(values: Iterable[object], most: int) -> bool:
+    """Whether these would have at most `most` items if nothing in them were shared. A few lists that contain
+    each other twice are small here and endless for whoever walks through them."""
+    sizes: dict[int, int] = {}
+
+    def size(value: object) -> int:
+        if isinstance(value, SCALARS):
+            return 1
+        if id(value) not in sizes:
+            sizes[id(value)] = 1  # a cycle ends here
+            items = value if isinstance(value, (tuple, frozenset)) else ()
+            if isinstance(value, (list, dict, set, collections.deque)):
+                items = contents(value)
+            sizes[id(value)] = 1 + sum(map(size, items))
+        return sizes[id(value)]
+
+    return sum(map(size, values)) <= most
 
 
 # objects of classes that both sides have: their attributes

@@ -21,6 +21,7 @@ class Case:
     test: str = DONE
     seconds: float = 1.0
     needs: tuple[str, ...] = field(default=())  # layers without which the program would get through
+    prompt: str = ""
 
 
 CASES: list[Case] = []

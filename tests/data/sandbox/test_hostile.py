@@ -88,7 +88,7 @@ def program(case: Case, words: dict[str, str]) -> dict:
     source = case.source
     for word, value in words.items():
         source = source.replace(word, value)
-    return {"prompt": "", "completion": source, "test": case.test, "entry_point": "f"}
+    return {"prompt": case.prompt, "completion": source, "test": case.test, "entry_point": "f"}
 
 
 def test_there_are_enough_different_cases():
