@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+from collections.abc import Callable
 
 from data.sandbox import kernel
 
@@ -26,11 +27,14 @@ def empty_bounding_set() -> None:
         kernel.prctl(kernel.PR_CAP_AMBIENT, kernel.PR_CAP_AMBIENT_CLEAR_ALL)
 
 
+def drop_all_prepared() -> Callable[[], int]:
+    """The call that sets the effective, permitted and inheritable sets to nothing."""
+    none = (ctypes.c_uint32 * 6)()
+    return kernel.prepared(kernel.SYS_CAPSET, ctypes.byref(Header(VERSION_3, 0)), ctypes.byref(none))
+
+
 def drop_all() -> None:
-    """Effective, permitted and inheritable sets of this process to nothing."""
-    kernel.syscall(
-        kernel.SYS_CAPSET, ctypes.byref(Header(VERSION_3, 0)), ctypes.byref((ctypes.c_uint32 * 6)())
-    )
+    kernel.run_prepared([drop_all_prepared()])
 
 
 def held() -> list[int]:

@@ -59,6 +59,10 @@ class Decoder:
         except Exception as error:
             raise CodecError(f"undecodable value: {type(error).__name__}") from None
 
+    def decode_both(self) -> tuple[object, object]:
+        """The next two values."""
+        return self.decode(), self.decode()
+
     def value(self) -> object:
         at = self.at
         self.at = at + 1

@@ -29,7 +29,7 @@ def operate_on_tests(value: object, operation: str, operands: tuple) -> object:
     """Do what a program asks, or TypeError / AttributeError, as for an object that cannot do it."""
     if operation == "call" and callable(value):
         arguments, keywords = operands
-        return value(*arguments, **keywords)
+        return value(*arguments, **dict(keywords))
     generator = isinstance(value, types.GeneratorType)
     if (
         operation in ON_ALL

@@ -6,6 +6,8 @@ A layer is active only when a real attempt has shown it (probe.py); otherwise `m
 
 import errno
 import os
+import signal
+from collections.abc import Callable
 
 from data.sandbox import capabilities, cgroup, kernel, limits, namespaces, seccomp
 from data.sandbox.landlock import Ruleset
@@ -131,23 +133,48 @@ class Isolation:
         limits.grow_stack()  # deep values are decoded and compared recursively
 
     def settle(self, output: int) -> None:
-        """In the nursery, once: what all programs' processes inherit as it is."""
+        """In the nursery, once: what all programs' processes inherit as it is, and the calls each has to make."""
         limits.connect_streams(output)
+        limits.limit_nursery()
         os.umask(0o077)
         os.chdir(self.scratch)
         own_tmp = self.own_root and os.path.islink("/tmp")
         os.environ["HOME"] = os.environ["TMPDIR"] = "/tmp" if own_tmp else self.scratch
         os.environ["USER"] = os.environ["LOGNAME"] = "sandbox"  # there is no /etc/passwd to ask
+        os.environ.pop("LD_BIND_NOW", None)
+        self.channel = limits.channel_number()
+        self.entry_calls = self.prepare_entry() if kernel.LINUX else []
+        self.close_others = kernel.LINUX and self.has_close_range()
+
+    def prepare_entry(self) -> list[Callable[[], int]]:
+        calls = []
+        if not self.own_pids:  # else the kernel ends it with the nursery
+            calls.append(kernel.prepared(kernel.SYS_PRCTL, kernel.PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
+        calls += [kernel.prepared(kernel.SYS_SETSID), capabilities.drop_all_prepared()]
+        if self.ruleset is not None:  # before its descriptor is closed with all others
+            calls.append(self.ruleset.restrict_prepared())
+        return calls
+
+    def has_close_range(self) -> bool:
+        """Whether the kernel closes descriptors by the range (Linux 5.9): then add that to the calls."""
+        try:
+            kernel.syscall(kernel.SYS_CLOSE_RANGE, (1 << 31) - 1, (1 << 31) - 1, 0)
+        except OSError:
+            return False
+        self.closing_calls = limits.close_others_prepared(self.channel)
+        return True
 
     def enter_program(self, channel: int) -> int:
         """Give up everything that does not depend on the program; returns the channel's new descriptor."""
-        kernel.die_with_parent()
-        os.setsid()
-        if kernel.LINUX:
-            capabilities.drop_all()
-        if self.ruleset is not None:  # before its descriptor is closed with all others
-            self.ruleset.restrict()
-        return limits.keep_only(channel)
+        kernel.run_prepared(self.entry_calls)
+        os.dup2(channel, self.channel)
+        if self.close_others:
+            kernel.run_prepared(self.closing_calls)
+        else:
+            limits.close_others(self.channel)
+        if not kernel.LINUX:
+            os.setsid()
+        return self.channel
 
     def limit_program(self, seconds: float, memory_mb: int, output_mb: int, files: int) -> None:
         """The limits of the program that has come, and the filter: the last thing before its first line."""

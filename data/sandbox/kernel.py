@@ -5,9 +5,11 @@
 
 import ctypes
 import errno
+import functools
 import os
 import platform
 import sys
+from collections.abc import Callable
 
 LINUX = sys.platform == "linux"
 MACHINE = platform.machine()
@@ -31,6 +33,9 @@ SYS_MOUNT_SETATTR = 442
 SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}.get(MACHINE, -1)
 SYS_SECCOMP = {"x86_64": 317, "aarch64": 277}.get(MACHINE, -1)
 SYS_CAPGET = {"x86_64": 125, "aarch64": 90}.get(MACHINE, -1)
+SYS_PRCTL = {"x86_64": 157, "aarch64": 167}.get(MACHINE, -1)
+SYS_SETSID = {"x86_64": 112, "aarch64": 157}.get(MACHINE, -1)
+SYS_CLOSE_RANGE = 436
 SYS_CAPSET = {"x86_64": 126, "aarch64": 91}.get(MACHINE, -1)
 
 
@@ -54,6 +59,19 @@ def syscall(number: int, *arguments: object) -> int:
         raise OSError(errno.ENOSYS, f"system call unknown on {sys.platform} {MACHINE}")
     wide = [ctypes.c_long(a) if isinstance(a, int) else a for a in arguments]
     return checked(libc.syscall(ctypes.c_long(number), *wide), f"system call {number}")
+
+
+def prepared(number: int, *arguments: object) -> Callable[[], int]:
+    """A system call whose arguments are converted now. In a fresh child of a warm process every object that is
+    touched costs a page fault, so there only the call itself should remain."""
+    wide = [ctypes.c_long(a) if isinstance(a, int) else a for a in arguments]
+    return functools.partial(libc.syscall, ctypes.c_long(number), *wide)
+
+
+def run_prepared(calls: list[Callable[[], int]]) -> None:
+    for call in calls:
+        if call() < 0:
+            checked(-1, f"system call {call.args[0].value}")
 
 
 def unshare(flags: int) -> None:

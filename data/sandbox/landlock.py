@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import os
 import stat
+from collections.abc import Callable
 
 from data.sandbox import kernel
 
@@ -73,6 +74,6 @@ class Ruleset:
         finally:
             os.close(parent)
 
-    def restrict(self) -> None:
-        """Bind this process, for good. Needs no privilege after PR_SET_NO_NEW_PRIVS."""
-        kernel.syscall(kernel.SYS_LANDLOCK_RESTRICT_SELF, self.fd, LOG_OFF if self.abi >= 7 else 0)
+    def restrict_prepared(self) -> Callable[[], int]:
+        """The call that binds a process, for good. Needs no privilege after PR_SET_NO_NEW_PRIVS."""
+        return kernel.prepared(kernel.SYS_LANDLOCK_RESTRICT_SELF, self.fd, LOG_OFF if self.abi >= 7 else 0)

@@ -1,13 +1,12 @@
 """Resource limits of the program's process, and its place in the process tree."""
 
 import contextlib
-import fcntl
 import os
 import resource
+from collections.abc import Callable
 
 from data.sandbox import kernel
 
-SYS_CLOSE_RANGE = 436
 CHANNEL_NUMBER = 900  # the protocol's descriptor: above RLIMIT_NOFILE, so no loop over descriptors meets it
 STACK_BYTES = 64 << 20
 
@@ -26,17 +25,21 @@ def grow_stack() -> None:
     resource.setrlimit(resource.RLIMIT_STACK, (size, hard))
 
 
+def limit_nursery() -> None:
+    """Limits that are the same for all programs; the nursery keeps within them too."""
+    limit(resource.RLIMIT_CORE, 0)
+    limit(resource.RLIMIT_STACK, STACK_BYTES)
+    for name, value in (("MEMLOCK", 0), ("MSGQUEUE", 0), ("SIGPENDING", 1024)):  # the latter are Linux's
+        if hasattr(resource, f"RLIMIT_{name}"):
+            limit(getattr(resource, f"RLIMIT_{name}"), value)
+
+
 def limit_program(seconds: float, memory_mb: int, output_mb: int, files: int, processes: int | None) -> None:
-    """All limits of one program; `processes` None leaves threads and processes to the other layers."""
+    """The limits of one program; `processes` None leaves threads and processes to the other layers."""
     seconds = int(seconds) + 3  # the backstop; the judge's clock is the limit
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))  # first a signal that says why
     limit(resource.RLIMIT_FSIZE, output_mb << 20)
-    limit(resource.RLIMIT_CORE, 0)
     limit(resource.RLIMIT_NOFILE, files)
-    limit(resource.RLIMIT_STACK, STACK_BYTES)
-    for name in ("RLIMIT_MEMLOCK", "RLIMIT_MSGQUEUE"):  # the second is Linux's
-        if hasattr(resource, name):
-            limit(getattr(resource, name), 0)
     with contextlib.suppress(OSError, ValueError):  # macOS refuses, and does not enforce it
         limit(resource.RLIMIT_AS, memory_mb << 20)
     if processes is not None:
@@ -51,20 +54,21 @@ def connect_streams(output: int) -> None:
     os.close(null)
 
 
-def keep_only(channel: int) -> int:
-    """Move the channel to its high number and close everything else but the standard streams."""
-    high = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    channel = fcntl.fcntl(channel, fcntl.F_DUPFD, min(CHANNEL_NUMBER, high - 1))
-    close_range(3, channel - 1)
-    close_range(channel + 1, max(high, 1 << 16))
-    return channel
+def channel_number() -> int:
+    """The number the protocol's descriptor gets in every program's process."""
+    return min(CHANNEL_NUMBER, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 1)
 
 
-def close_range(first: int, last: int) -> None:
-    try:
-        kernel.syscall(SYS_CLOSE_RANGE, first, last, 0)
-    except OSError:
-        os.closerange(first, last + 1)
+def close_others_prepared(channel: int) -> list[Callable[[], int]]:
+    """Calls that close all descriptors but the standard streams and `channel`."""
+    pairs = ((3, channel - 1), (channel + 1, (1 << 32) - 1))
+    return [kernel.prepared(kernel.SYS_CLOSE_RANGE, first, last, 0) for first, last in pairs]
+
+
+def close_others(channel: int) -> None:
+    """The same where the kernel has no such call."""
+    os.closerange(3, channel)
+    os.closerange(channel + 1, max(resource.getrlimit(resource.RLIMIT_NOFILE)[0], 1 << 16))
 
 
 def own_processes() -> int:

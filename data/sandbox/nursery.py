@@ -6,6 +6,7 @@ nursery and everything a program's process inherits from it know neither program
 
 import array
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -14,7 +15,7 @@ import struct
 from data.sandbox import kernel, wire
 from data.sandbox.isolation import Isolation
 from data.sandbox.namespaces import renew_scratch
-from data.sandbox.program import clean_interpreter, run_program, warm_up
+from data.sandbox.program import Server, clean_interpreter, run_program, warm_up
 from data.sandbox.reap import has_ended, kill_all
 from data.sandbox.scratch import empty_folder
 
@@ -34,15 +35,16 @@ def run_nursery(judge: socket.socket, output: int, isolation: Isolation) -> None
     isolation.check()
     warm_up(isolation)
     clean_interpreter()
+    server = Server(isolation)  # every program's process has its own copy
+    gc.freeze()
     wire.send_message(judge, isolation.report())
     while True:
         empty_scratch(isolation)
         ours, theirs = socket.socketpair()
+        channel = theirs.fileno()
         pid = kernel.fork()
-        if pid == 0:
-            ours.close()
-            judge.close()
-            run_program(theirs, isolation)
+        if pid == 0:  # closes all descriptors but that one itself
+            run_program(channel, server)
         theirs.close()
         hand_over(judge, ours, pid, isolation.own_pids)
         ours.close()
@@ -74,9 +76,9 @@ def look_after(judge: socket.socket, pid: int) -> None:
 
 def end(pid: int, own_pids: bool) -> bytes:
     """Kill the process, its group, and whatever else it started."""
-    for kill in (os.killpg, os.kill):
+    for kill, number in ((os.kill, -1),) if own_pids else ((os.killpg, pid), (os.kill, pid)):
         with contextlib.suppress(OSError):
-            kill(pid, signal.SIGKILL)
+            kill(number, signal.SIGKILL)
     _, status, use = os.wait4(pid, 0)
     clean = kill_all(own_pids)
     rss = use.ru_maxrss * (1024 if kernel.LINUX else 1)

@@ -26,7 +26,8 @@ from data.sandbox.remote import KINDS
 from data.sandbox.sharing import MOST_KEPT, Shared, written_out
 
 NUMBER = struct.Struct("<I")
-CODEC_RECURSION = 60_000
+NOTHING = b"t\0\0\0\0"  # an empty tuple
+CODEC_RECURSION = 20_000
 LONGEST_LABEL = 250
 FEW_REFERENCES = 20  # so many cannot make a small message a huge value
 FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.BuiltinMethodType)
@@ -115,13 +116,19 @@ class Peer:
         encoder = Encoder(self.refer, self.shared, self.class_names)
         encoder.parts.append(header)
         try:
-            with_recursion(encoder.encode, value)
-            changes = self.shared.changes(whole) if self.shared.known else ()
-            with_recursion(encoder.encode, changes)
+            with_recursion(self.encode, encoder, value, whole)
             return encoder.bytes()
         except BaseException:
             self.shared.forget_since(first)
             raise
+
+    def encode(self, encoder: Encoder, value: object, whole: bool) -> None:
+        encoder.encode(value)
+        changes = self.shared.changes(whole) if self.shared.known else ()
+        if changes:
+            encoder.encode(changes)
+        else:
+            encoder.parts.append(NOTHING)
 
     def decoder(self, payload: bytes, at: int) -> Decoder:
         decoder = Decoder(payload, self.resolve, self.shared, self.classes, self.exceptions.rebuild)
@@ -131,8 +138,7 @@ class Peer:
     def take_value(self, decoder: Decoder) -> object:
         """The value of a message; its changes are carried over."""
         shared, before = self.shared, self.shared.references_read
-        value = with_recursion(decoder.decode)
-        changes = with_recursion(decoder.decode)
+        value, changes = with_recursion(decoder.decode_both)
         if changes:
             shared.apply(changes)
         if self.leads and shared.references_read > max(before, FEW_REFERENCES):
@@ -189,9 +195,12 @@ class Peer:
         if not self.leads and self.serving == 0:
             shared = self.shared
             kept = shared.held() if shared.objects else []
-            encoder = Encoder(self.refer)
-            encoder.encode(tuple(kept))
-            reply += encoder.bytes()
+            if kept:
+                encoder = Encoder(self.refer)
+                encoder.encode(tuple(kept))
+                reply += encoder.bytes()
+            else:
+                reply += NOTHING
             shared.keep(kept)
         self.send(reply)
 
@@ -225,6 +234,8 @@ get_recursion_limit, set_recursion_limit = sys.getrecursionlimit, sys.setrecursi
 def with_recursion(function: Callable, *arguments: object) -> object:
     """Run the codec with room for deep values, whatever limit the program has set."""
     limit = get_recursion_limit()
+    if limit >= CODEC_RECURSION:
+        return function(*arguments)
     set_recursion_limit(CODEC_RECURSION)
     try:
         return function(*arguments)

@@ -29,6 +29,7 @@ START_SECONDS = 60.0  # a cold import of NumPy on a busy disk
 ATTEMPTS = 2
 ENVIRONMENT = {
     "PATH": "/usr/bin:/bin",
+    "LD_BIND_NOW": "1",  # else every program's process looks up the same functions of the C library again
     "LANG": "C.UTF-8",
     "PYTHONHASHSEED": "0",
     "PYTHONDONTWRITEBYTECODE": "1",

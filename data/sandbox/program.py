@@ -11,7 +11,6 @@ import importlib
 import os
 import random
 import signal
-import socket
 import struct
 import sys
 import time
@@ -28,13 +27,14 @@ MODULE = "solution"  # not "__main__": main guards do not fire, as in the refere
 GREETING, FAILED = b"K", b"X"
 CPU_SECONDS = struct.Struct("<d")
 LENGTH = struct.Struct("<I")
+CHUNK = 1 << 16
 
 
-def run_program(channel: socket.socket, isolation: Isolation) -> None:
+def run_program(channel: int, server: "Server") -> None:
     """Isolate this process, then serve requests until it is killed. Never returns."""
-    number = isolation.enter_program(channel.detach())
+    server.channel = server.isolation.enter_program(channel)
     gc.enable()
-    Server(number, isolation).serve_forever()
+    server.serve_forever()
 
 
 def clean_interpreter() -> None:
@@ -61,14 +61,14 @@ def seed_generators(seed: int, source: str) -> None:
 def warm_up(isolation: Isolation) -> None:
     """Run in the nursery what every program's process will run, without a program: the interpreter then has
     adapted its code once, and not again in each process, where every page it writes has to be copied."""
-    server = Server(-1, isolation)
+    server = Server(isolation)
     server.peer.send = len
     asking = Peer(len, len, len, leads=True)
     server.module.f = warm_up_target
     for _ in range(WARM_UP_ROUNDS):
         for operation, number, operands in (
             (b"lookup", 0, ("f",)),
-            (b"call", 1, ((1, [2.5, "x"], None), {})),
+            (b"call", 1, ((1, [2.5, "x"], None), ())),
         ):
             header = b"C" + bytes([len(operation)]) + operation + LENGTH.pack(number)
             server.peer.serve(asking.message(header, operands, True))
@@ -83,8 +83,8 @@ def warm_up_target(*values: object) -> list:
 class Server:
     """Reads requests and does what they say with the program's objects. Object 0 is the program's module."""
 
-    def __init__(self, channel: int, isolation: Isolation) -> None:
-        self.channel, self.isolation = channel, isolation
+    def __init__(self, isolation: Isolation) -> None:
+        self.channel, self.isolation = -1, isolation
         self.module = types.ModuleType(MODULE)
         del self.module.__dict__["__doc__"]
         sys.modules[MODULE] = self.module
@@ -105,24 +105,21 @@ class Server:
             data = data[write(self.channel, data) :]
 
     def receive(self, read: object = os.read, leave: object = os._exit) -> bytes:
-        parts, missing = [], 4
-        size = None
-        while missing:
-            part = read(self.channel, min(missing, 1 << 20))
+        data = b""
+        missing = 4
+        while missing > 0:
+            part = read(self.channel, max(missing, CHUNK))
             if not part:
                 leave(0)
-            parts.append(part)
-            missing -= len(part)
-            if not missing and size is None:
-                size = missing = LENGTH.unpack(b"".join(parts))[0]
-                parts = []
-        return b"".join(parts)
+            data = data + part if data else part
+            missing = LENGTH.unpack_from(data)[0] + 4 - len(data) if len(data) >= 4 else 1
+        return data[4:]
 
     def operate(self, value: object, operation: str, operands: tuple) -> object:
         if value is not self:
             if operation == "call":
                 arguments, keywords = operands
-                return value(*arguments, **keywords)
+                return value(*arguments, **dict(keywords)) if keywords else value(*arguments)
             if operation in ("run", "anext"):
                 return self.run_coroutine(value, operation)
             return OPERATIONS[operation](value, *operands)

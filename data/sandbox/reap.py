@@ -14,9 +14,6 @@ def kill_all(own_namespace: bool, patience: float = 5.0) -> bool:
     """
     end = time.monotonic() + patience
     while time.monotonic() < end:
-        if own_namespace:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(-1, signal.SIGKILL)
         try:
             while True:
                 pid, _ = os.waitpid(-1, os.WNOHANG)
@@ -24,6 +21,9 @@ def kill_all(own_namespace: bool, patience: float = 5.0) -> bool:
                     break
         except ChildProcessError:
             return True
+        if own_namespace:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(-1, signal.SIGKILL)
         if not own_namespace:
             for child in children():
                 with contextlib.suppress(ProcessLookupError, PermissionError):

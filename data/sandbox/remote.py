@@ -109,7 +109,7 @@ class RemoteCallable(Remote):
     __slots__ = ()
 
     def __call__(self, *arguments: object, **keywords: object) -> object:
-        return ask(self, "call", arguments, keywords)
+        return ask(self, "call", arguments, tuple(keywords.items()))
 
 
 class RemoteFunction(RemoteCallable):  # no text here: its documentation is that of the function

@@ -142,13 +142,16 @@ class Filter:
         self.own_pid_at = [index for index, line in enumerate(self.code) if line[3] == OWN_PID]
         self.array = (Instruction * len(self.code))(*(Instruction(*line) for line in self.code))
         self.program = Program(len(self.code), self.array)
+        self.call = kernel.prepared(
+            kernel.SYS_SECCOMP, SET_MODE_FILTER, FLAG_SPEC_ALLOW, ctypes.byref(self.program)
+        )
 
     def load(self) -> None:
         """Bind this process, for good. Needs no privilege after PR_SET_NO_NEW_PRIVS."""
         pid = os.getpid()
         for index in self.own_pid_at:
             self.array[index].value = pid
-        kernel.syscall(kernel.SYS_SECCOMP, SET_MODE_FILTER, FLAG_SPEC_ALLOW, ctypes.byref(self.program))
+        kernel.run_prepared([self.call])
 
 
 def search(rules: list[tuple[int, list[Line]]]) -> list[Line]:

@@ -23,6 +23,8 @@ from data.sandbox.program import CPU_SECONDS, GREETING
 
 LENGTH = struct.Struct("<I")
 MAX_FRAME = MAX_BYTES + (1 << 20)
+CHUNK = 1 << 16
+FIRST_WAIT = struct.pack("ll", 0, 4000)  # (seconds, microseconds); longer waits look at clock and process too
 
 
 class Outcome(Exception):
@@ -41,7 +43,8 @@ class Session:
     ) -> None:
         self.nursery, self.output, self.job = nursery, output, job
         self.channel, self.pid, inner = receive_process(nursery, report["own_pids"])
-        self.channel.setblocking(False)
+        self.channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, FIRST_WAIT)
+        self.arrived = b""  # read from the channel, beyond the frame asked for
         place = f"/proc/{inner if report['own_root'] else self.pid}"
         self.clock = Clock(self.pid, job["seconds"], place, job["demote"])
         self.poll = select.poll()
@@ -49,8 +52,6 @@ class Session:
         self.pidfd = open_pidfd(self.pid)
         if self.pidfd is not None:
             self.poll.register(self.pidfd, select.POLLIN)
-            self.exit_poll = select.poll()
-            self.exit_poll.register(self.pidfd, select.POLLIN)
         self.strained = False  # this process ran out of memory or failed, and should not go on
         self.greeted = False
         self.failure: Outcome | None = None  # why the program is over, once it is
@@ -90,7 +91,7 @@ class Session:
         data = memoryview(LENGTH.pack(len(payload)) + payload)
         while data:
             try:
-                data = data[self.channel.send(data) :]
+                data = data[self.channel.send(data, socket.MSG_DONTWAIT) :]
             except BlockingIOError:
                 self.wait_until_ready(select.POLLOUT)
             except OSError:
@@ -111,26 +112,36 @@ class Session:
         return payload
 
     def read_frame(self) -> bytes:
-        (size,) = LENGTH.unpack(self.read(4))
+        """One frame; short ones come with a single call."""
+        data = self.arrived or self.read_some(CHUNK)
+        while len(data) < 4:
+            data += self.read_some(CHUNK)
+        (size,) = LENGTH.unpack_from(data)
         if size > MAX_FRAME or size == 0:
             raise CodecError(f"a message of {size} bytes; {MAX_FRAME} is the limit")
-        return self.read(size)
+        end = size + 4
+        if len(data) < end:
+            parts, missing = [data], end - len(data)
+            while missing:
+                parts.append(self.read_some(min(missing, 1 << 20)))
+                missing -= len(parts[-1])
+            data = b"".join(parts)
+        self.arrived = data[end:]
+        return data[4:end]
 
-    def read(self, size: int) -> bytes:
-        parts, missing = [], size
-        while missing:
+    def read_some(self, most: int) -> bytes:
+        """What is there, at least one byte."""
+        while True:
             try:
-                part = self.channel.recv(min(missing, 1 << 20))
+                data = self.channel.recv(most)
             except BlockingIOError:
                 self.wait_until_ready(select.POLLIN)
                 continue
             except OSError:
-                part = b""
-            if not part:
-                self.died()
-            parts.append(part)
-            missing -= len(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+                data = b""
+            if data:
+                return data
+            self.died()
 
     def wait_until_ready(self, event: int) -> None:
         """Return when the channel is ready; stop when the program is over by death or by time."""
@@ -147,7 +158,9 @@ class Session:
 
     def has_exited(self) -> bool:
         if self.pidfd is not None:
-            return bool(self.exit_poll.poll(0))
+            poll = select.poll()
+            poll.register(self.pidfd, select.POLLIN)
+            return bool(poll.poll(0))
         self.nursery.sendall(HAS_EXITED)
         return wire.read_exactly(self.nursery, 1) == b"\1"
 
