@@ -152,7 +152,7 @@ def make_task(number: int, job: Job, config: SandboxConfig) -> Task:
             f"program of job {job.key!r}: no {', '.join(missing)}; it has {', '.join(sorted(program))}"
         )
     text = test_text(program["test"])
-    code, asserts = compile_test(text)
+    compiled = compile_test(text)
     prompt = program["prompt"]
     context = program.get("context", prompt)
     source = prompt + program["completion"]
@@ -172,12 +172,13 @@ def make_task(number: int, job: Job, config: SandboxConfig) -> Task:
         tests={
             "entry_point": program["entry_point"],
             "context": context,
-            "asserts": asserts,
-            "expects_stop": "StopIteration" in text or "StopAsyncIteration" in text,
+            "asserts": compiled.asserts,
+            "expects_stop": compiled.expects_stop,
+            "spoils": compiled.spoils,
             "classes": "class " in context,
             "numpy_random": "numpy random" if "numpy" in text and "random" in text else "",
         },
-        attachments=(code, encode_data(program.get("data"))),
+        attachments=(compiled.code, encode_data(program.get("data"))),
         modules="numpy" if "numpy" in source or "numpy" in text else "",
     )
 

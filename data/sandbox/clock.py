@@ -46,8 +46,8 @@ class Clock:
             return self.sampled_cpu
 
     def begin_call(self) -> str:
-        """The judge asks and then waits: only from here on can the program be idle. The limit that is over, if
-        one is: many short calls add up."""
+        """The judge asks and then waits: only from here on can the program be idle. Gives the limit that is
+        over, if one is: many short calls add up."""
         self.wait_began = self.sampled = time.monotonic()
         self.sampled_cpu = self.cpu()
         self.base = self.sampled_cpu + self.idle

@@ -10,14 +10,15 @@ import sys
 import types
 
 from data.sandbox.operations import OPERATIONS
-from data.sandbox.remote import OPERATORS
+from data.sandbox.remote import BINARY, ORDER, UNARY
 from data.sandbox.sharing import is_data
 
 ON_ALL = {"bool", "len", "str", "repr", "hash"}
 ON_OWN = {
-    "getitem", "setitem", "delitem", "iter", "reversed", "int", "float", "index", "enter", "exit", "copy", "deepcopy",
+    "getitem", "setitem", "delitem", "iter", "reversed", "int", "float", "index", "enter", "exit", "copy",
+    "deepcopy",
 }  # fmt: skip
-SAFE_OPERATORS = {*OPERATORS, "and_", "or_", "eq", "contains"} - {"and", "or"}
+SAFE_OPERATORS = {*ORDER, *UNARY, *BINARY, "eq", "contains"}
 OF_FUNCTIONS = {
     "__name__", "__qualname__", "__doc__", "__module__", "__defaults__", "__kwdefaults__", "__annotations__",
     "__wrapped__",
@@ -77,5 +78,7 @@ def is_own_class(value: object) -> bool:
 
 
 def is_writable(kind: type, name: str) -> bool:
+    """Data, or a property that the tests' own class lets be set."""
     found = next((base.__dict__[name] for base in kind.__mro__ if name in base.__dict__), None)
-    return is_data(kind, name) or (isinstance(found, property) and found.fset is not None)
+    settable = isinstance(found, property) and found.fset is not None and kind.__module__ in MODULES
+    return is_data(kind, name) or settable

@@ -133,7 +133,7 @@ class Isolation:
         limits.grow_stack()  # deep values are decoded and compared recursively
 
     def settle(self, output: int) -> None:
-        """In the nursery, once: what all programs' processes inherit as it is, and the calls each has to make."""
+        """In the nursery, once: what all programs' processes inherit, and the calls each has to make."""
         limits.connect_streams(output)
         limits.limit_nursery()
         os.umask(0o077)

@@ -36,7 +36,8 @@ def run_judge(control: socket.socket, nursery: socket.socket, output: int, isola
     while True:
         message, attachments = wire.read_message(control)
         result = judge_one(message["job"], message["tests"], attachments, nursery, output, report)
-        clean = not result.pop("strained") and threading.active_count() == 1
+        unspoilt = not result.pop("strained") and not message["tests"]["spoils"]
+        clean = unspoilt and threading.active_count() == 1
         wire.send_message(control, {"result": result, "leaving": not clean})
         if not clean:
             return

@@ -62,8 +62,8 @@ def syscall(number: int, *arguments: object) -> int:
 
 
 def prepared(number: int, *arguments: object) -> Callable[[], int]:
-    """A system call whose arguments are converted now. In a fresh child of a warm process every object that is
-    touched costs a page fault, so there only the call itself should remain."""
+    """A system call whose arguments are converted now. In a fresh child of a warm process every object that
+    is touched costs a page fault, so there only the call itself should remain."""
     wide = [ctypes.c_long(a) if isinstance(a, int) else a for a in arguments]
     return functools.partial(libc.syscall, ctypes.c_long(number), *wide)
 

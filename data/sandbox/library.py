@@ -37,7 +37,7 @@ PARTS: dict[str, Callable[[object], tuple]] = {
     "ipaddress.IPv6Address": lambda value: (str(value),),
     "ipaddress.IPv4Network": lambda value: (str(value),),
     "ipaddress.IPv6Network": lambda value: (str(value),),
-    "datetime.timezone": lambda value: (value.utcoffset(None), value.tzname(None)),
+    "datetime.timezone": lambda value: value.__getinitargs__(),
     "zoneinfo.ZoneInfo": lambda value: (value.key,),
     "time.struct_time": lambda value: (tuple(value), value.tm_zone, value.tm_gmtoff),
     "types.MappingProxyType": lambda value: (dict(value),),
@@ -84,8 +84,8 @@ def make(name: str, parts: tuple) -> object:
 
 
 PURE = (
-    "abs all any ascii bin bool callable chr complex divmod format hash hex isinstance issubclass len max min "
-    "oct ord pow repr round sorted sum"
+    "abs all any ascii bin callable chr divmod format hash hex isinstance issubclass len max min oct ord pow "
+    "repr round sorted sum"
 )
 
 
@@ -95,13 +95,14 @@ def functions() -> dict[str, Callable[..., object]]:
     for module in (math, operator):
         changing = {"setitem", "delitem"} | {name for name in dir(operator) if name.startswith("i")}
         for name, value in vars(module).items():
-            if isinstance(value, types.BuiltinFunctionType) and not name.startswith("_") and name not in changing:
+            pure = isinstance(value, types.BuiltinFunctionType) and name not in changing
+            if pure and not name.startswith("_"):
                 found[f"{module.__name__}.{name}"] = value
     for kind in (str, bytes, int, float, list, tuple, dict, set, frozenset):
         for name, value in vars(kind).items():
             if isinstance(value, types.MethodDescriptorType) and not name.startswith("_"):
                 found[f"{kind.__name__}.{name}"] = value
-    return {name: value for name, value in found.items() if not isinstance(value, type)}
+    return found
 
 
 FUNCTIONS = functions()

@@ -17,7 +17,7 @@ from data.sandbox.isolation import Isolation
 from data.sandbox.namespaces import renew_scratch
 from data.sandbox.program import Server, clean_interpreter, run_program, warm_up
 from data.sandbox.reap import has_ended, kill_all
-from data.sandbox.scratch import empty_folder
+from data.sandbox.scratch import restore_folder
 
 PID = struct.Struct("<i")
 CREDENTIALS = struct.Struct("iII")
@@ -93,4 +93,5 @@ def empty_scratch(isolation: Isolation) -> None:
             renew_scratch(isolation.options["scratch_mb"])
             os.chdir(isolation.scratch)
     else:  # the folder itself stays: Landlock's rule and the working directory hold on to it
-        empty_folder(isolation.scratch)
+        restore_folder(isolation.scratch)
+        os.chdir(isolation.scratch)

@@ -144,7 +144,9 @@ class Peer:
         if self.leads and shared.references_read > max(before, FEW_REFERENCES):
             reached = [value, *(shared.objects[number] for number, _ in changes)]
             if not with_recursion(written_out, reached, MAX_BYTES):
-                raise CodecError(f"a value of more than {MAX_BYTES} items, most of them several times the same")
+                raise CodecError(
+                    f"a value of more than {MAX_BYTES} items, most of them several times the same"
+                )
         return value
 
     # asking
@@ -225,7 +227,9 @@ class Peer:
             except Stopped:
                 raise
             except BaseException as failure:  # an exception that cannot be sent as it is
-                return self.message(b"E", RuntimeError(f"{type(error).__name__}: {type(failure).__name__}"), whole)
+                return self.message(
+                    b"E", RuntimeError(f"{type(error).__name__}: {type(failure).__name__}"), whole
+                )
 
 
 get_recursion_limit, set_recursion_limit = sys.getrecursionlimit, sys.setrecursionlimit

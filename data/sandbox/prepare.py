@@ -4,8 +4,14 @@ it)."""
 import functools
 import marshal
 import re
+import types
+from typing import NamedTuple
 
 TEST_FILE = "<test>"
+SPOILING = (
+    "chdir", "environ", "filterwarnings", "getcontext", "patch", "set_printoptions", "setattr", "setcontext",
+    "seterr", "setlocale", "setprofile", "settrace", "simplefilter", "stderr", "stdin", "stdout",
+)  # fmt: skip  # what changes the interpreter for tests that come later
 ASSERT_LINE = re.compile(r"^[ \t]*(?:assert\b|self\.assert)", re.MULTILINE)
 
 
@@ -18,17 +24,35 @@ def test_text(test: object) -> str:
     return test if isinstance(test, str) else "\n".join(test)
 
 
+class CompiledTest(NamedTuple):
+    code: bytes  # marshalled
+    asserts: int
+    expects_stop: bool  # it names StopIteration
+    spoils: bool  # it may leave its process unlike it was
+
+
 @functools.lru_cache(maxsize=256)
-def compile_test(text: str) -> tuple[bytes, int]:
-    """(marshalled code, number of assertions). Trusted text: it comes from the problem, never from a
-    program."""
+def compile_test(text: str) -> CompiledTest:
+    """Trusted text: it comes from the problem, never from a program."""
     if not text.strip():
         raise BrokenTest("the test is empty: every program would pass it")
     try:
         code = compile(text, TEST_FILE, "exec", dont_inherit=True)
     except (SyntaxError, ValueError) as error:
         raise BrokenTest(f"the test does not compile: {error}") from None
-    return marshal.dumps(code), len(ASSERT_LINE.findall(text))
+    names = names_in(code)
+    return CompiledTest(
+        marshal.dumps(code),
+        len(ASSERT_LINE.findall(text)),
+        not names.isdisjoint(("StopIteration", "StopAsyncIteration")),
+        not names.isdisjoint(SPOILING),
+    )
+
+
+def names_in(code: types.CodeType) -> set[str]:
+    """All names that code and the functions in it look up."""
+    inner = (names_in(constant) for constant in code.co_consts if isinstance(constant, types.CodeType))
+    return {*code.co_names}.union(*inner)
 
 
 def failed_test(text: str, line: int) -> tuple[int, str]:

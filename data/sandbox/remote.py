@@ -17,9 +17,11 @@ FORWARDED_SPECIAL = frozenset(
         "__notes__", "__qualname__", "__wrapped__",
     }
 )  # fmt: skip
-OPERATORS = (
-    "lt le gt ge add sub mul truediv floordiv mod pow matmul and or xor lshift rshift neg pos abs invert"
-).split()
+ORDER, UNARY = ("lt", "le", "gt", "ge"), ("neg", "pos", "abs", "invert")
+BINARY = (
+    "add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and_", "or_", "xor", "lshift",
+    "rshift",
+)  # fmt: skip
 Request = Callable[..., object]  # request(operation, number, *operands)
 
 
@@ -185,10 +187,11 @@ class Operand:
         return ask(self, "operator", "contains", value) is True
 
 
-for name in OPERATORS:
-    setattr(Operand, f"__{name}__", forward(f"{name}_" if name in ("and", "or") else name))
-    if name not in ("lt", "le", "gt", "ge", "neg", "pos", "abs", "invert"):
-        setattr(Operand, f"__r{name}__", forward_swapped(f"{name}_" if name in ("and", "or") else name))
+for operator_name in (*ORDER, *UNARY, *BINARY):
+    plain_name = operator_name.strip("_")
+    setattr(Operand, f"__{plain_name}__", forward(operator_name))
+    if operator_name in BINARY:
+        setattr(Operand, f"__r{plain_name}__", forward_swapped(operator_name))
 
 
 class OwnedObject(Operand, Remote):

@@ -30,6 +30,14 @@ def empty_folder(path: str) -> None:
             raise_children(path, name, moved)
 
 
+def restore_folder(path: str) -> None:
+    """Make `path` an empty folder again, whatever a program that could reach it did to it."""
+    if os.path.islink(path) or not os.path.isdir(path):
+        remove_tree(path)
+        os.mkdir(path, 0o700)
+    empty_folder(path)
+
+
 def unlock(path: str) -> None:
     """Give the owner all rights on a folder (the caller has seen that it is no link)."""
     if os.lstat(path).st_mode & 0o700 != 0o700:

@@ -2,9 +2,9 @@
 
 A program that changes its argument in place, keeps the test's list in a closure, or hands out its own list
 twice must look as it would in one process. So each container that crosses gets a number, the same on both
-sides; every message carries what has changed since the last one; and after each call of the tests only those
-keep their number that the program still holds. Sizes are bounded: what is too large to be looked through again
-and again is in step for one call only.
+sides; every message carries what has changed since the last one; and after each call of the tests only
+those keep their number that the program still holds. Sizes are bounded: what is too large to be looked
+through again and again is in step for one call only.
 """
 
 import collections
@@ -91,7 +91,9 @@ class Shared:
         if sum(map(len, parts.values())) > MOST_ITEMS:
             return []
         del parts
-        inside = collections.Counter(id(child) for value in self.objects.values() for child in contents(value))
+        inside = collections.Counter(
+            id(child) for value in self.objects.values() for child in contents(value)
+        )
         todo = [number for number, external in self.count_references(inside) if external > 0]
         found = set(todo)
         while todo:

@@ -1,8 +1,8 @@
 """What it means to run a test text: execute it, then call what it defines.
 
 `check(candidate)` if there is one (HumanEval). Otherwise the text itself was the test (MBPP's assertions),
-together with its `unittest.TestCase` classes, its classes named `Test*` and its functions named `test_*`, which
-would else be defined and never run.
+together with its `unittest.TestCase` classes, its classes named `Test*` and its functions named `test_*`,
+which would else be defined and never run.
 """
 
 import collections
@@ -41,7 +41,9 @@ def run_definitions(namespace: dict, candidate: object) -> int:
 
 def run_methods(kind: type) -> int:
     """The test methods of a class as pytest would run them, each on an object of its own."""
-    names = [name for name, value in vars(kind).items() if name.startswith("test_") and inspect.isfunction(value)]
+    names = [
+        name for name, value in vars(kind).items() if name.startswith("test_") and inspect.isfunction(value)
+    ]
     for name in names:
         instance = kind()
         if hasattr(instance, "setup_method"):

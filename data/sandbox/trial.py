@@ -107,11 +107,13 @@ class Trial:
         return self.run_inline() if inline else self.run_tests(entry, candidate)
 
     def share_classes(self) -> list[str]:
-        """Names of the prompt's classes: their objects cross by their attributes, and are on each side of that
-        side's own class."""
+        """Names of the prompt's classes: their objects cross by their attributes, and are on each side of
+        that side's own class."""
         if not self.tests["classes"]:
             return []
-        found = {k: v for k, v in self.run_context().items() if isinstance(v, type) and v.__module__ == "prompt"}
+        found = {
+            k: v for k, v in self.run_context().items() if isinstance(v, type) and v.__module__ == "prompt"
+        }
         self.session.peer.share_classes(found)
         return list(found)
 

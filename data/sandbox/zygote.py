@@ -20,18 +20,10 @@ from data.sandbox import cgroup, wire
 from data.sandbox.scratch import remove_tree
 from data.sandbox.worker import run_worker
 
-WARM = (
-    "typing math re collections itertools functools heapq bisect string random datetime copy json hashlib",
-    "operator fractions decimal statistics io unittest threading dataclasses enum abc contextlib",
-    "inspect traceback",
-)
-
 
 def main(number: int, root: str, extra: str) -> None:
     """`extra`: modules to have beside the usual ones, if they are installed, with commas."""
     control = socket.socket(fileno=number)
-    for name in " ".join(WARM).split():
-        importlib.import_module(name)
     for name in filter(None, extra.split(",")):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)

@@ -43,11 +43,12 @@ def act(name: str, body: str, *verdicts: str, needs: tuple[str, ...] = (), secon
     CASES.append(Case(f"act: {name}", source, verdicts or (WRONG,), DONE, seconds, needs))
 
 
-def after(name: str, body: str) -> None:
+def after(name: str, body: str, needs: tuple[str, ...] = ()) -> None:
     """Like `act`; run on one worker, in the order of this file."""
-    act(name, body)
+    act(name, body, needs=needs)
     case = CASES.pop()
-    CASES.append(Case(case.name.replace("act:", "after:"), case.source, case.verdicts, case.test, 3.0))
+    name = case.name.replace("act:", "after:")
+    CASES.append(Case(name, case.source, case.verdicts, case.test, 3.0, case.needs))
 
 
 def hang(name: str, source: str, *verdicts: str) -> None:
@@ -406,6 +407,7 @@ flood("a cyclic answer", "def f():\n    x = []\n    x.append(x)\n    return x", 
 flood(
     "an answer that doubles 60 times",
     "def f():\n    x = [1]\n    for _ in range(60): x = [x, x]\n    return x",
+    WRONG,
     ERROR,
     TIMEOUT,
     MEMORY,

@@ -5,8 +5,15 @@ import array
 import collections
 import datetime
 import enum
+import ipaddress
 import math
+import operator
+import pathlib
 import random
+import re
+import time
+import types
+import uuid
 from decimal import Decimal
 from fractions import Fraction
 
@@ -15,7 +22,9 @@ import pytest
 from data.sandbox.codec import CodecError
 from data.sandbox.decoder import Decoder
 from data.sandbox.encoder import Encoder
+from data.sandbox.library import FUNCTIONS
 from data.sandbox.peer import with_recursion
+from data.sandbox.sharing import Shared
 
 ZONE = datetime.timezone(datetime.timedelta(hours=5, minutes=30))
 PLAIN = [
@@ -28,6 +37,8 @@ PLAIN = [
     collections.defaultdict(None, {1: 2}), Decimal("1.100"), Decimal("-0"), Fraction(-1, 3), datetime.date(1, 1, 1),
     datetime.datetime(2024, 2, 29, 1, 2, 3, 4, ZONE), datetime.time(1, 2, fold=1), datetime.timedelta(-1, 2, 3),
     array.array("d", [1.5]), int, ValueError, type(None), Ellipsis, NotImplemented, {"k": 1}.keys(), {1: [2]}.items(),
+    uuid.UUID(int=7), pathlib.PurePosixPath("a/b"), ipaddress.ip_address("::1"), ZONE, time.gmtime(0),
+    types.MappingProxyType({1: [2]}), re.compile("a+", re.I), len, math.sqrt, operator.add, str.upper,
 ]  # fmt: skip
 
 
@@ -114,6 +125,51 @@ def test_a_named_tuple_keeps_its_names():
     assert (found.x, found.y, type(found).__name__) == (1, 2, "Point")
 
 
+def test_objects_of_shared_classes_cross_by_their_attributes():
+    class Point:
+        __slots__ = ("x", "__dict__")
+
+        def total(self):
+            return self.x + self.y
+
+    point = Point()
+    point.x, point.y, point.total = 1, [2], 77
+    found = decoded(encoded([point, point], class_names={Point: "P"}), classes={"P": Point})[0]
+    assert (type(found), found.x, found.y) == (Point, 1, [2])
+    assert callable(found.total)  # a method is never replaced
+    assert "total" not in vars(found)
+    space = types.SimpleNamespace(a=1)
+    kind = types.SimpleNamespace
+    assert decoded(encoded(space, class_names={kind: "N"}), classes={"N": kind}) == space
+
+
+def test_not_a_number_keeps_its_identity():
+    value = float("nan")
+    found = decoded(encoded([value, value, math.nan, float("nan")], shared=Shared()))
+    assert found[0] is found[1]
+    assert found[2] is math.nan
+    assert found[3] is not found[0]
+    assert all(map(math.isnan, decoded(encoded([value] * 9))))
+
+
+def test_no_path_that_could_be_opened_is_made():
+    assert type(round_trip(pathlib.PosixPath("/etc/passwd"))) is pathlib.PurePosixPath
+
+
+def test_functions_that_cross_by_name_have_no_effects():
+    assert not {
+        "eval",
+        "exec",
+        "open",
+        "print",
+        "setattr",
+        "getattr",
+        "operator.setitem",
+        "operator.iadd",
+    } & set(FUNCTIONS)
+    assert all(callable(function) for function in FUNCTIONS.values())
+
+
 def test_deep_values():
     value = []
     for _ in range(1500):
@@ -141,7 +197,7 @@ def test_containers_keep_their_identity_in_one_message():
     inner = [1]
     value = [inner, inner, {"a": inner}]
     value.append(value)
-    found = decoded(encoded(value, track=True), track=True)
+    found = decoded(encoded(value, shared=Shared()))
     assert found[0] is found[1] is found[2]["a"]
     assert found[3] is found
 
