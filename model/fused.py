@@ -17,11 +17,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def _scale(x: Tensor, eps: float) -> Tensor:
+    """1 / sqrt(mean(x^2) + eps) over the last dimension, which is kept."""
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+
+
 class _RMSNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        scale = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()  # 1 / sqrt(mean(x^2) + eps)
+        scale = _scale(x, eps)
         ctx.save_for_backward(x, weight, scale)
         return (x * scale).mul_(weight)
 
@@ -41,16 +46,22 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """x / sqrt(mean(x^2) + eps) * weight, last dimension (Zhang and Sennrich 2019, arXiv:1910.07467)."""
     here = x.device.type == "cpu" and not torch.compiler.is_compiling()
     if here and x.dtype in (torch.float32, torch.float64) and x.dtype == weight.dtype:
+        if not torch.is_grad_enabled():  # while decoding, a call of a Function costs as much as what it does
+            return (x * _scale(x, eps)).mul_(weight)
         return _RMSNorm.apply(x, weight, eps)
     return F.rms_norm(x, x.shape[-1:], weight, eps)  # computes in float32 for shorter types
+
+
+def _swiglu(gate_up: Tensor) -> Tensor:
+    gate, up = gate_up.chunk(2, dim=-1)
+    return F.silu(gate).mul_(up)
 
 
 class _SwiGLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx, gate_up: Tensor) -> Tensor:
         ctx.save_for_backward(gate_up)
-        gate, up = gate_up.chunk(2, dim=-1)
-        return F.silu(gate).mul_(up)
+        return _swiglu(gate_up)
 
     @staticmethod
     def backward(ctx, gradient: Tensor):
@@ -70,7 +81,7 @@ def swiglu(gate_up: Tensor) -> Tensor:
     if torch.compiler.is_compiling():  # the compiler fuses the plain formula
         gate, up = gate_up.chunk(2, dim=-1)
         return F.silu(gate) * up
-    return _SwiGLU.apply(gate_up)
+    return _SwiGLU.apply(gate_up) if torch.is_grad_enabled() else _swiglu(gate_up)
 
 
 Mask = Callable[[int, int], Tensor]  # (n, m) -> [n, m], see half_attention

@@ -236,6 +236,7 @@ class Engine:
         self.users: dict[int, list] = {}  # slot -> [prompt, samples that still need it]
         self.free_slots: list[int] = []
         self.steps, self.moved = 0, None
+        self.all_advance = False  # no row that is done waits to be noticed
         self.row_index = torch.arange(capacity, device=self.device)
         self.is_stop = torch.zeros(self.vocabulary + 1, dtype=torch.bool, device=self.device)
         self.is_stop[[*sorted(self.stop_ids), self.vocabulary]] = True  # the last one: see `draw`
@@ -341,6 +342,7 @@ class Engine:
             requests = [s.request for s in self.samples]
             self.longest_prompt = max(len(r.prompt_ids) - 1 for r in requests)
             self.oldest = min(s.born for s in self.samples)
+            self.youngest = max(s.born for s in self.samples)
             self.any_greedy = any(r.temperature == 0 for r in requests)
             self.any_truncated = any(r.top_p < 1 or r.top_k for r in requests if r.temperature)
 
@@ -348,7 +350,8 @@ class Engine:
         """Draw one token in every row."""
         cache, rows = self.cache, self.rows
         longest_own = self.steps - self.oldest + 1
-        cache.start_step(rows.prompt_length, rows.step, self.longest_prompt, longest_own)
+        aligned = self.all_advance and self.oldest == self.youngest
+        cache.start_step(rows.prompt_length, rows.step, self.longest_prompt, longest_own, aligned)
         if self.graphs:
             if self.moved != (moved := (cache.moved, rows.uniform.data_ptr())):
                 self.moved = moved
@@ -482,6 +485,7 @@ def generate(
     if engine.reads_tokens:
         check_every = 1
     check_every = check_every or (8 if engine.device.type == "cuda" else 1)
+    engine.all_advance = check_every == 1
     engine.fill([])
     while engine.samples:
         for _ in range(check_every):

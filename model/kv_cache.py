@@ -118,15 +118,26 @@ class KVCache:
         kept = self.kept.setdefault((name, value.shape), torch.empty_like(value, device=self.device))
         return kept.copy_(value)
 
-    def start_step(self, prompt_length: Tensor, step: Tensor, longest_prompt: int, longest_own: int) -> None:
+    def start_step(
+        self,
+        prompt_length: Tensor,
+        step: Tensor,
+        longest_prompt: int,
+        longest_own: int,
+        aligned: bool = False,
+    ) -> None:
         """Prepare one token: prompt_length, step [R] are what each row's prompt holds and it has written.
 
-        `longest_prompt` is over the rows' slots; `longest_own` counts the token to come.
+        `longest_prompt` is over the rows' slots; `longest_own` counts the token to come. `aligned`: every row
+        has written as many, so that the new keys are one column.
         """
         self.reserve(slots=self.groups, prompt=longest_prompt, own=longest_own)
         self.P, self.S = padded(longest_prompt, self.block), padded(longest_own, self.block)
         self.prompt_length, self.step = prompt_length[: self.active, None], step[: self.active, None]
-        self.place = (self.row_index[: self.active], slice(None), step[: self.active])
+        if aligned and not self.coarse:
+            self.place = (slice(self.active), slice(None), longest_own - 1)
+        else:
+            self.place = (self.row_index[: self.active], slice(None), step[: self.active])
         self.masks: dict[int, Tensor] = {}
 
     def _mask(self, window: int) -> Tensor:

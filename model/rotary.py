@@ -130,7 +130,8 @@ def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     first, second = x[..., :half], x[..., half : 2 * half]
     torch.mul(first, cos, out=out[..., :half]).addcmul_(second, sin, value=-1)
     torch.mul(second, cos, out=out[..., half : 2 * half]).addcmul_(first, sin)
-    out[..., 2 * half :] = x[..., 2 * half :]
+    if 2 * half < x.shape[-1]:
+        out[..., 2 * half :] = x[..., 2 * half :]
     return out.to(dtype)
 
 
@@ -143,4 +144,5 @@ def rotate(x: Tensor, tables: Tables) -> Tensor:
         first, second, rest = x.to(wide).tensor_split((half, 2 * half), dim=-1)
         turned = (first * cos - second * sin, second * cos + first * sin, rest)
         return torch.cat(turned, dim=-1).to(x.dtype)
-    return _Rotate.apply(x, *(table.to(wide) for table in tables))
+    cos, sin = (table.to(wide) for table in tables)
+    return _Rotate.apply(x, cos, sin) if torch.is_grad_enabled() else _turn(x, cos, sin)

@@ -106,8 +106,11 @@ class Attention(nn.Module):
         q, k, v = (t.unflatten(-1, (-1, self.head_width)) for t in (q, k, v))  # [T, H or K, E]
         if self.qk_norm in ("head", "heads"):
             q, k = self.q_norm(q), self.k_norm(k)
-        if tables is not None:
+        if tables is not None and self.qk_norm:
             q, k = rotate(q, tables), rotate(k, tables)
+        elif tables is not None:  # side by side still: one rotation for both
+            both = qkv[..., : -self.sizes[-1]].unflatten(-1, (-1, self.head_width))
+            q, k = rotate(both, tables).split([q.shape[1], k.shape[1]], dim=1)
         if pairs is None:
             mixed = cache.attend(self.layer, q, k, v, **self.kind)
         else:
