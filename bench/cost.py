@@ -6,8 +6,8 @@
 Every point is a process of its own: a random Llama of 9 M parameters unless the point says otherwise, four
 optimizer steps by train_dpo.py's own functions, the first left out. Every prompt and every completion of a
 point has one length. Seconds are CPU seconds of the process (medians), memory is its peak above what it held
-when everything was imported. "twice": tokens, were the prompt computed for both completions. Collection samples
-40 beginner problems with the shipped policy and judges them. The last line is `BENCH {json}`.
+when everything was imported. "twice": tokens, were the prompt computed for both completions. Collection
+samples 40 beginner problems with the shipped policy and judges them. The last line is `BENCH {json}`.
 """
 
 import argparse
