@@ -524,16 +524,14 @@ def test_beta_dpo_averages_over_the_pairs_it_keeps():
 
 
 def test_beta_dpo_drops_outliers():
-    state = torch.tensor([0.0, 1.0]).double()
-    policy = pairs([0.1, -0.2, 0.3, 500.0], [0.0] * 4)
-    reference = pairs([0.0] * 4, [0.0] * 4)
-    state = torch.tensor([-55.0, 1e-6]).double()  # after the update: mu = -37, s = 22, the outlier at 25 s
+    """After the update mu = 0.9 * 55 - 0.1 * 125 = 37, s = 22: the outlier is at -25 s, others at -2 s."""
+    policy, reference = pairs([0.1, -0.2, 0.3, -500.0], [0.0] * 4), pairs([0.0] * 4, [0.0] * 4)
+    state = torch.tensor([55.0, 1e-6]).double()
+    settings = {"beta": 0.1, "alpha": 0.0, "drop": 0.25, "state": state}
     for seed in range(20):
         generator = torch.Generator().manual_seed(seed)
-        losses = beta_dpo_loss(
-            policy, reference, beta=0.1, drop=0.25, state=state, generator=generator
-        ).losses
-        assert losses[3] == 0
+        losses = beta_dpo_loss(policy, reference, **settings, generator=generator).losses
+        assert [loss == 0 for loss in losses.tolist()] == [False, False, False, True]
 
 
 def test_alpha_dpo_without_adaptation_is_simpo():
