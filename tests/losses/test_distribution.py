@@ -58,9 +58,10 @@ def test_aligned_weight_is_one_for_a_certain_distribution_and_can_exceed_it_betw
 
 
 def test_aligned_weights_are_means_over_each_completion():
-    logps, collision = torch.tensor([-1.0, -2.0, -3.0, -4.0]), torch.tensor([-0.5, -0.5, -1.0, -1.0])
-    got = log_weights(logps, collision, torch.tensor([0, 0, 1, 1]), torch.tensor([2.0, 2.0]))
-    assert got.tolist() == [-1.0 - 2.5]
+    """Two tokens of -0.5 and -1.5, three of -2, -3 and -4: means -1 and -3."""
+    logps, collision = torch.tensor([-1.0, -2, -3, -4, -5]), torch.tensor([-0.5, -0.5, -1, -1, -1])
+    got = log_weights(logps, collision, torch.tensor([0, 0, 1, 1, 1]), torch.tensor([2.0, 3.0]))
+    assert got.tolist() == [-1.0 - 3.0]
 
 
 @pytest.mark.parametrize("policy_first", [True, False])
