@@ -31,7 +31,7 @@ from data.sandbox.cache import VerdictCache
 from data.sandbox.config import SandboxConfig
 from data.sandbox.encoder import Encoder
 from data.sandbox.pool import Task, Zygote, run_tasks
-from data.sandbox.prepare import BrokenTest, compile_test, failed_test, test_text
+from data.sandbox.prepare import BrokenTest, compile_test, failed_test, mistake_in, test_text
 from data.sandbox.report import check_required, report_line, warning
 from data.types import ExecutionResult, Verdict
 
@@ -146,11 +146,9 @@ def content_key(job: Job, config: SandboxConfig, zygote: Zygote) -> str:
 
 def make_task(number: int, job: Job, config: SandboxConfig) -> Task:
     program = job.program
-    missing = [name for name in ("prompt", "completion", "test", "entry_point") if name not in program]
-    if missing:
-        raise ValueError(
-            f"program of job {job.key!r}: no {', '.join(missing)}; it has {', '.join(sorted(program))}"
-        )
+    mistake = mistake_in(program, job.timeout)
+    if mistake:
+        raise ValueError(f"program of job {job.key!r}: {mistake}")
     text = test_text(program["test"])
     compiled = compile_test(text)
     prompt = program["prompt"]

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from data.execution import Job, SandboxConfig, VerdictCache, content_key, judge, sandbox_report, zygote_for
 from data.jsonl import JsonlAppender, iterate_jsonl, read_jsonl
+from data.sandbox.prepare import mistake_in
 from data.types import Verdict
 
 
@@ -116,17 +117,12 @@ def read_jobs(path: Path) -> list[Job]:
     jobs: dict[Hashable, Job] = {}
     for number, row in iterate_jsonl(path):
         where = f"{path}, line {number}"
-        missing = [n for n in ("id", "prompt", "completion", "test", "entry_point") if n not in row]
-        if missing:
-            raise ValueError(f"{where}: no {', '.join(missing)}; found {', '.join(sorted(row)) or '(none)'}")
-        wrong = [n for n in ("prompt", "completion", "entry_point") if not isinstance(row[n], str)]
-        if wrong:
-            raise ValueError(f"{where}: {wrong[0]} is {type(row[wrong[0]]).__name__}, text expected")
-        key, timeout = row["id"], row.get("timeout", 0) or 0
-        if not isinstance(key, (str, int)) or key in jobs:
+        key, timeout = row.get("id"), row.get("timeout") or 0
+        mistake = mistake_in(row, timeout)
+        if mistake:
+            raise ValueError(f"{where}: {mistake}")
+        if not isinstance(key, (str, int)) or isinstance(key, bool) or key in jobs:
             raise ValueError(f"{where}: id {key!r} is not a new text or number")
-        if not isinstance(timeout, (int, float)) or timeout < 0:
-            raise ValueError(f"{where}: timeout {timeout!r} is no number of seconds")
         jobs[key] = Job(key, row, float(timeout))
     if not jobs:
         raise ValueError(f"{path} holds no rows; id, prompt, completion, test, entry_point expected")

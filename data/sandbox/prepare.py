@@ -7,6 +7,7 @@ import re
 import types
 from typing import NamedTuple
 
+LONGEST_TIMEOUT = 86_400
 TEST_FILE = "<test>"
 SPOILING = (
     "chdir", "environ", "filterwarnings", "getcontext", "patch", "set_printoptions", "setattr", "setcontext",
@@ -17,6 +18,27 @@ ASSERT_LINE = re.compile(r"^[ \t]*(?:assert\b|self\.assert)", re.MULTILINE)
 
 class BrokenTest(ValueError):
     """A test that can pass nobody: it does not compile, or does nothing."""
+
+
+def mistake_in(program: dict, timeout: object) -> str:
+    """What is wrong with a program's record, or an empty text."""
+    missing = [name for name in ("prompt", "completion", "test", "entry_point") if name not in program]
+    if missing:
+        return f"no {', '.join(missing)}; found {', '.join(sorted(map(str, program))) or '(none)'}"
+    for name in ("prompt", "completion", "entry_point", "context"):
+        if not isinstance(program.get(name, ""), str):
+            return f"{name} is {type(program[name]).__name__}, text expected"
+    test = program["test"]
+    if not isinstance(test, str) and not (
+        isinstance(test, (list, tuple)) and all(isinstance(t, str) for t in test)
+    ):
+        return f"test is {type(test).__name__}, text or a list of texts expected"
+    if program.get("mode", "split") not in ("split", "inline"):
+        return f"mode is {program['mode']!r}, split or inline expected"
+    number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
+    if not number or not 0 <= timeout <= LONGEST_TIMEOUT:
+        return f"timeout {timeout!r} is no number of seconds from 0 to {LONGEST_TIMEOUT}"
+    return ""
 
 
 def test_text(test: object) -> str:

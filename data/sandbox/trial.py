@@ -216,11 +216,21 @@ class Trial:
 
 
 def open_definition(source: str) -> str:
-    """The function or class at the end of a prompt: the program completes it, so the prompt's is not the true
-    one."""
+    """The unfinished function or class at the end of a prompt: the program completes it, so the prompt's is
+    not the true one."""
     last = ast.parse(source).body[-1:]
-    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    return last[0].name if last and isinstance(last[0], kinds) else ""
+    return last[0].name if last and is_unfinished(last[0]) else ""
+
+
+def is_unfinished(node: ast.stmt) -> bool:
+    """A definition that holds nothing but text, `...` or `pass`, or ends in one that does."""
+    if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        return False
+    empty = all(
+        isinstance(part, ast.Pass) or (isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant))
+        for part in node.body
+    )
+    return empty or is_unfinished(node.body[-1])
 
 
 def text_of(error: BaseException) -> str:

@@ -123,6 +123,23 @@ def test_names_of_the_prompt_are_the_true_ones():
     assert execute(program | {"completion": "    return 3\n"}, 1.0, CONFIG).verdict is Verdict.PASSED
 
 
+def test_only_the_unfinished_end_of_a_prompt_is_the_programs():
+    program = {
+        "prompt": "def helper(x):\n    return x + 1\n\n",
+        "completion": "def f(x):\n    return 0\nhelper = lambda x: 0\n",
+        "test": "assert f(1) == helper(1)",
+        "entry_point": "f",
+    }
+    assert execute(program, 1.0, CONFIG).verdict is Verdict.WRONG_ANSWER
+    program = {
+        "prompt": "class Stack:\n    def __init__(self): self.items = []\n    def push(self, x):\n        'Adds x.'\n",
+        "completion": "        self.items.append(x)\n    def pop(self): return self.items.pop()\n",
+        "test": "s = Stack()\ns.push(3)\nassert s.pop() == 3",
+        "entry_point": "",
+    }
+    assert execute(program, 1.0, CONFIG).verdict is Verdict.PASSED
+
+
 def test_modules_the_test_takes_for_granted():
     for test in ("assert math.floor(add(1, 2.5)) == 3", "assert np.sum([add(1, 1)]) == 2"):
         if "np" in test:
@@ -463,6 +480,14 @@ def test_the_command_says_when_it_failed_itself(tmp_path):
         (json.dumps({"id": "p0"} | ADD), "line 2: id 'p0' is not a new"),
         (json.dumps({"id": 2, "timeout": "3"} | ADD), "line 2: timeout '3'"),
         (json.dumps({"id": 2} | ADD | {"completion": None}), "line 2: completion is NoneType"),
+        (json.dumps({"id": 2} | ADD | {"test": 3}), "line 2: test is int"),
+        (json.dumps({"id": 2} | ADD | {"test": [1]}), "line 2: test is list"),
+        (json.dumps({"id": 2} | ADD | {"context": 3}), "line 2: context is int"),
+        (json.dumps({"id": 2} | ADD | {"mode": "free"}), "line 2: mode is 'free'"),
+        (json.dumps({"id": 2} | ADD | {"timeout": float("inf")}), "line 2: timeout inf"),
+        (json.dumps({"id": 2} | ADD | {"timeout": float("nan")}), "line 2: timeout nan"),
+        (json.dumps({"id": True} | ADD), "line 2: id True"),
+        (json.dumps(ADD), "line 2: id None"),
         ("{", "line 2: not JSON"),
     ],
 )
