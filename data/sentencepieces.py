@@ -8,6 +8,7 @@ ends with control tokens is not decided here (data/tokenizer.py).
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import sentencepiece
@@ -26,6 +27,8 @@ class SentencePieces:
 
     `named` are the contents of bos_token, eos_token and the like, `stop` ids that end a text: both are
     control tokens. Without a `prefix` the model's own setting holds, in front of the very start only.
+    With `normalizes`, added tokens marked so are looked for only when spaces are replaced and the space in
+    front is there, and are themselves written that way: <tok> is then found as "\u2581<tok>".
     """
 
     def __init__(
@@ -35,6 +38,7 @@ class SentencePieces:
         named: Iterable[str] = (),
         stop: Iterable[int] = (),
         prefix: Prefix | None = None,
+        normalizes: bool = False,
     ) -> None:
         serialized = path.read_bytes()
         model = load_model(serialized, path)
@@ -72,8 +76,20 @@ class SentencePieces:
         matched = {i: token for i, token in added.items() if i not in self.control | words}
         plain = {i: token for i, token in matched.items() if token.content not in user_defined}
         control = {i: added.get(i) or AddedToken(i, pieces[i]) for i in self.control}
-        self.plain_tokens = TokenSplitter(plain.values())
-        self.all_tokens = TokenSplitter((plain | control).values())
+        late = {i for i, token in (plain | control).items() if normalizes and token.normalized}
+        self.plain_tokens, self.all_tokens = (
+            TokenSplitter(token for i, token in tokens.items() if i not in late)
+            for tokens in (plain, plain | control)
+        )
+        self.late_tokens = {
+            (all_of_them, spaced): TokenSplitter(
+                replace(token, content=SPACE * spaced + token.content.replace(" ", SPACE))
+                for i, token in (plain | control if all_of_them else plain).items()
+                if i in late
+            )
+            for all_of_them in (False, True)
+            for spaced in (False, True)
+        }
 
         if prefix is None:
             prefix = Prefix(
@@ -91,13 +107,24 @@ class SentencePieces:
             if isinstance(part, int):
                 ids.append(part)
             else:
-                spaced = (start or ids) and self.prefix.wanted(part, at_start=not ids)
-                ids += encode_part(self.prefixed if spaced else self.bare, part)
+                spaced = bool(start or ids) and self.prefix.wanted(part, at_start=not ids)
+                ids += self.encode_stretch(part, control, spaced)
         return ids
+
+    def encode_stretch(self, text: str, control: bool, spaced: bool) -> list[int]:
+        """Ids of text between added tokens, with or without a space in front."""
+        late = self.late_tokens[control, spaced]
+        if late.pattern is None:
+            return encode_part(self.prefixed if spaced else self.bare, text)
+        parts = late.split(SPACE * spaced + text.replace(" ", SPACE))
+        return [
+            i for part in parts for i in ([part] if isinstance(part, int) else encode_part(self.bare, part))
+        ]
 
     def encode_batch(self, texts: list[str]) -> list[list[int]]:
         """`encode` of many plain texts."""
-        if self.plain_tokens.pattern is None and self.prefix.scheme == "never":
+        matched = self.plain_tokens.pattern or self.late_tokens[False, False].pattern
+        if matched is None and self.prefix.scheme == "never":
             return self.bare.encode(texts)
         return [self.encode(text) for text in texts]
 

@@ -46,7 +46,10 @@ def read_vocabulary(
             prefix = Prefix("always" if config.get("legacy") and kind != "CodeLlamaTokenizer" else "first")
         else:
             prefix = None
-        return SentencePieces(model, added_tokens(folder, config, spec), named, stop, prefix), spec
+        rules = (spec or {}).get("normalizer")
+        normalizes = has(rules, "Prepend") or (has(rules, "Replace") and prefix == NO_PREFIX)
+        added = added_tokens(folder, config, spec)
+        return SentencePieces(model, added, named, stop, prefix, normalizes), spec
     if not spec and (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
         if not kind and str(read_json(folder / "config.json").get("model_type")).startswith("qwen"):
             kind = "Qwen2Tokenizer"

@@ -252,7 +252,8 @@ def test_a_template_reaches_nothing_outside(renderer, template):
         "{{ 'a'.center(10 ** 11) }}",
     ],
 )
-def test_a_template_cannot_take_all_memory(renderer, template):
+def test_a_template_cannot_take_all_memory(renderer, template, monkeypatch):
+    monkeypatch.setattr("data.chat_template.SECONDS", 120.0)  # a busy machine is slow to hand memory out
     with pytest.raises(ValueError, match=f"{MEMORY >> 20} MiB"):
         renderer.render(template, {})
     assert renderer.render("{{ 1 + 1 }}", {}) == "2"

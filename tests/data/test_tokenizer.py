@@ -508,6 +508,27 @@ def test_tokenizer_json_counts_and_not_the_class_beside_it(folders, tmp_path, na
         assert ours.encode(text) == file.encode(text, add_special_tokens=False).ids
 
 
+@pytest.mark.parametrize("special", [True, False])
+@pytest.mark.parametrize("flag", ["lstrip", "rstrip", "single_word", "normalized"])
+@pytest.mark.parametrize("name", ["llama2-legacy", "mistral", "gemma"])
+def test_added_tokens_may_be_looked_for_in_normalised_text(folders, tmp_path, name, flag, special):
+    """With spaces replaced and one put in front, "a<tok>" holds no such token, but "a <tok>" does."""
+    tokenizers = pytest.importorskip("tokenizers", reason="tokenizer.json needs the tokenizers package")
+    spec = json.loads((folders(name) / "tokenizer.json").read_text())
+    size = len(spec["model"]["vocab"])
+    for i, content in enumerate(["<|im_start|>", "<|im_end|>", "<tok>"]):
+        token = CONTROL | {"id": size + i, "content": content, "special": special, "normalized": True}
+        spec["added_tokens"].append(token | {flag: True})
+    (tmp_path / "tokenizer.model").write_bytes((folders(name) / "tokenizer.model").read_bytes())
+    write(tmp_path, tokenizer=spec, tokenizer_config=NAMES)
+    ours, file = load_tokenizer(tmp_path), tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    for text in [*NASTY, "a<tok>b", " <tok>", "a <tok> b", "<tok><tok>", "<s>x</s><tok>\n", "  <tok>  "]:
+        for control in (False, True):
+            file.encode_special_tokens = not control
+            expected = file.encode(text, add_special_tokens=False).ids
+            assert ours.vocabulary.encode(text, control=control) == expected, repr(text)
+
+
 @pytest.mark.parametrize("begins", [True, False])
 def test_the_template_of_tokenizer_json_decides_about_the_begin_token(folders, tmp_path, begins):
     """It has been kept in step with the model; add_bos_token beside it may be left over."""
