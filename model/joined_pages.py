@@ -13,7 +13,8 @@ import ctypes
 import mmap
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 MAP_FIXED = 0x10  # put it exactly there; Python's mmap module cannot be told where
@@ -54,14 +55,17 @@ def _place(memory: mmap.mmap, file: int, offset: int, size: int, place: int) -> 
             raise ValueError("a file of weights ended while it was read; is something else writing it?")
 
 
+@cache
+def _mmap() -> Callable[..., int | None]:
+    call = ctypes.CDLL(None, use_errno=True).mmap
+    call.restype = ctypes.c_void_p
+    call.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long)
+    return call
+
+
 def _map(memory: mmap.mmap, place: int, size: int, file: int, offset: int) -> None:
     """Replace [place, place + size) of `memory` by the file's pages from `offset` on."""
-    call = ctypes.CDLL(None, use_errno=True).mmap
-    call.restype, call.argtypes = (
-        ctypes.c_void_p,
-        (ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long),
-    )
     address = ctypes.addressof(ctypes.c_char.from_buffer(memory)) + place
     flags = mmap.MAP_PRIVATE | MAP_FIXED
-    if call(address, size, mmap.PROT_READ | mmap.PROT_WRITE, flags, file, offset) != address:
+    if _mmap()(address, size, mmap.PROT_READ | mmap.PROT_WRITE, flags, file, offset) != address:
         raise OSError(ctypes.get_errno(), f"cannot map {size} bytes: {os.strerror(ctypes.get_errno())}")
