@@ -104,14 +104,9 @@ def train_step(
     clip: float,
     metrics: Metrics,
 ) -> Tensor | None:
-    """One optimiser step on the mean over all pairs, however they were dealt and cut.
-
-    Returns the loss's own state.
-    """
+    """One optimiser step on the mean over all its pairs, wherever they are; returns the loss's own state."""
     if len(batches) > 1 and needs_whole_batch(loss_fn):
-        raise ValueError(
-            "this loss couples the pairs of a step: raise optim.microbatch, or lower optim.batch"
-        )
+        raise ValueError("this loss couples the pairs of a step: raise optim.microbatch or lower optim.batch")
     count = total(sum(len(batch.spans) for batch in batches))
     for batch in batches:
         out = pair_losses(model, batch, loss_fn, measure, compute, metrics)
@@ -219,8 +214,8 @@ def main(cfg: Config) -> int | None:
                 best = values["validation/loss"]
                 save_policy(model, out.with_name("dpo-best"), tokenizer_from=start)
         if saving:
-            position = {"step": done, "last_step": plan.last, "objective": objective, "best": best}
-            memory = {"optimizer": optimizer, "loss_state": state}
+            memory = {"optimizer": optimizer, "loss_state": state, "best": best}
+            position = {"step": done, "last_step": plan.last, "objective": objective}
             save_checkpoint(model, out, tokenizer_from=start, **memory, **position)
             saved = done
         if stop and not last:
