@@ -205,7 +205,8 @@ def sample_completions(cfg: Config) -> Path:
     if claim(path, identity):
         print(f"found      {path}: {len(prompts)} problems x {decode.n + decode.greedy} completions")
         return path
-    model = load_model(folder, dtype=compute.weights, device=compute.device)
+    where = {"dtype": compute.weights, "device": compute.device}
+    model = load_model(folder, **where, check_finite=cfg.model.check_weights)
     check_vocabulary(tokenizer, model.config.vocab_size)
     with compute.cast():
         return write_completions(

@@ -220,7 +220,7 @@ def main(cfg: Config) -> int | None:
     if done == plan.last:
         return
 
-    model = load_policy(start, out if done else None, compute, **cfg.model.lora)
+    model = load_policy(start, out if done else None, compute, cfg.model.check_weights, **cfg.model.lora)
     check_vocabulary(tokenizer, model.config.vocab_size)
     model.checkpoint_activations = cfg.model.activation_checkpointing
     if cfg.model.compile:

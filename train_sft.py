@@ -149,7 +149,7 @@ def main(cfg: Config) -> int | None:
 
     if start or done:
         resumed = out if done else None
-        model = load_policy(start or out, resumed, compute, **cfg.model.lora)
+        model = load_policy(start or out, resumed, compute, cfg.model.check_weights, **cfg.model.lora)
     else:
         model = shard(new_model(cfg, tokenizer).to(compute.device, compute.weights), compute.device)
     check_vocabulary(tokenizer, model.config.vocab_size)

@@ -43,6 +43,7 @@ class ModelSettings:
     path: str | None = MISSING  # checkpoint folder in the published layout
     architecture: dict[str, Any] = MISSING  # config.json of a new model (train_sft.py with path: null)
     dtype: str = MISSING  # auto, fp32, amp (fp32 weights, bf16 products), bf16 (fp32 master weights)
+    check_weights: bool = MISSING  # refuse weights that are not finite: reads every one of them
     activation_checkpointing: bool = MISSING
     compile: bool = MISSING  # torch.compile for the blocks; the first steps are slow
     lora: LoraConfig = field(default_factory=LoraConfig)

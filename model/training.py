@@ -204,6 +204,7 @@ def load_policy(
     start: Path,
     resumed: Path | None,
     compute: Compute,
+    check_weights: bool = False,
     *,
     rank: int = 0,
     alpha: float = 0.0,
@@ -211,10 +212,11 @@ def load_policy(
 ) -> Transformer:
     """The policy saved in `resumed`, or a new one from `start`, split over all processes.
 
-    With a rank, only adapters are trained.
+    With a rank, only adapters are trained. check_weights: ValueError for weights that are not finite.
     """
     place = "cpu" if several() else compute.device  # `shard` brings a block at a time to the device
-    model = load_model(start if rank else resumed or start, dtype=compute.weights, device=place)
+    where = {"dtype": compute.weights, "device": place, "check_finite": check_weights}
+    model = load_model(start if rank else resumed or start, **where)
     if rank and resumed:
         load_adapters(model, resumed / "adapter")
     elif rank:

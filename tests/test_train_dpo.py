@@ -2,12 +2,13 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from hydra.errors import ConfigCompositionException
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import train_dpo
 from conf.program import loss_function
@@ -277,3 +278,14 @@ def test_a_loss_that_couples_pairs_needs_the_whole_batch(train, capsys):
     assert train("loss=aot", "optim.microbatch=1") == 1
     assert "raise optim.microbatch" in capsys.readouterr().err
     assert train("loss=aot", "optim.microbatch=100000") == 0
+
+
+def test_weights_that_are_not_finite_are_refused_when_asked(train, tiny_policy, tmp_path, capsys):
+    damaged = tmp_path / "damaged"
+    shutil.copytree(tiny_policy, damaged)
+    stored = load_file(damaged / "model.safetensors")
+    stored["model.norm.weight"][3] = math.nan
+    save_file(stored, damaged / "model.safetensors", metadata={"format": "pt"})
+    assert train(f"model.path={damaged}", "model.check_weights=true") == 1
+    assert "model.norm.weight holds values that are not finite" in capsys.readouterr().err
+    assert not Path("out/t/dpo").exists()
