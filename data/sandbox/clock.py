@@ -16,13 +16,29 @@ DEMOTE_AFTER = 0.1  # seconds of CPU after which a program gives way to others
 SLEEPING = frozenset("SDTtZX")
 
 
+class RunQueue:
+    """How long this process was ready to run but had no core. To be opened while it sees /proc."""
+
+    def __init__(self) -> None:
+        try:
+            self.file = os.open("/proc/self/schedstat", os.O_RDONLY)
+        except OSError:
+            self.file = None
+
+    def seconds(self) -> float:
+        if self.file is None:
+            return 0.0
+        return int(os.pread(self.file, 100, 0).split()[1]) / 1e9
+
+
 class Clock:
     """Time of one process since its start; `expired` says which limit is over."""
 
-    def __init__(self, pid: int, seconds: float, proc: str, demote: bool) -> None:
+    def __init__(self, pid: int, seconds: float, proc: str, demote: bool, queue: RunQueue) -> None:
         self.pid, self.seconds = pid, seconds
         self.cpu_clock = (~pid << 3) | 2  # Linux: the CPU-time clock of another process
         self.proc = proc  # where the kernel shows this process
+        self.queue, self.queued_before = queue, queue.seconds()
         self.before = 0.0  # CPU time used before the program came
         self.idle = 0.0
         self.waited = 0.0  # on the wall clock, in all waits that are over
@@ -108,9 +124,10 @@ class Clock:
             return True  # no view of the process: time without CPU use counts as idle
 
     def starved(self) -> float:
-        """Seconds the main thread was ready but had no core."""
+        """Seconds that the program's main thread, or the judge waiting for it, was ready but had no core."""
+        own = self.queue.seconds() - self.queued_before
         try:
             with open(f"{self.proc}/schedstat") as file:
-                return int(file.read().split()[1]) / 1e9
+                return own + int(file.read().split()[1]) / 1e9
         except (OSError, IndexError, ValueError):
-            return 0.0
+            return own

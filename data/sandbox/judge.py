@@ -15,8 +15,10 @@ import time
 import traceback
 
 from data.sandbox import wire
+from data.sandbox.clock import RunQueue
 from data.sandbox.handover import operate_on_tests
 from data.sandbox.isolation import Isolation
+from data.sandbox.nursery import BEGIN
 from data.sandbox.session import Outcome, Session
 from data.sandbox.trial import Trial
 
@@ -29,13 +31,15 @@ def run_judge(control: socket.socket, nursery: socket.socket, output: int, isola
     was."""
     if hasattr(socket, "SO_PASSCRED"):
         nursery.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    queue = RunQueue()
+    nursery.sendall(BEGIN)
     report, _ = wire.read_message(nursery)
     isolation.enter_judge()
     wire.send_message(control, {"ready": report})
     gc.enable()
     while True:
         message, attachments = wire.read_message(control)
-        result = judge_one(message["job"], message["tests"], attachments, nursery, output, report)
+        result = judge_one(message["job"], message["tests"], attachments, nursery, output, report, queue)
         unspoilt = not result.pop("strained") and not message["tests"]["spoils"]
         clean = unspoilt and threading.active_count() == 1
         wire.send_message(control, {"result": result, "leaving": not clean})
@@ -44,14 +48,20 @@ def run_judge(control: socket.socket, nursery: socket.socket, output: int, isola
 
 
 def judge_one(
-    job: dict, tests: dict, attachments: list, nursery: socket.socket, output: int, report: dict
+    job: dict,
+    tests: dict,
+    attachments: list,
+    nursery: socket.socket,
+    output: int,
+    report: dict,
+    queue: RunQueue,
 ) -> dict:
     """One program from its arrival to its result."""
     started = time.monotonic()
     limit_judge(job)
     os.ftruncate(output, 0)
     os.lseek(output, 0, os.SEEK_SET)
-    session = Session(nursery, output, job, report, operate_on_tests)
+    session = Session(nursery, output, job, report, operate_on_tests, queue)
     try:
         outcome = Trial(session, tests, attachments).outcome()
     except Exception as error:

@@ -22,13 +22,15 @@ from data.sandbox.scratch import restore_folder
 PID = struct.Struct("<i")
 CREDENTIALS = struct.Struct("iII")
 ENDING = struct.Struct("<iddq?")  # wait status, user and system CPU seconds, largest memory, all cleaned up
-HAS_EXITED, END = b"?", b"x"
+BEGIN, HAS_EXITED, END = b"b", b"?", b"x"
 
 
 def run_nursery(judge: socket.socket, output: int, isolation: Isolation) -> None:
     """Prepare the layers, report them, then raise one process at a time until the judge is gone."""
     if kernel.LINUX:
         kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
+    if judge.recv(1) != BEGIN:  # the judge has looked at what it will not see in the new root
+        raise wire.Closed
     isolation.prepare()
     kernel.hide_memory()
     isolation.settle(output)

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 
 from data.sandbox import wire
-from data.sandbox.clock import Clock
+from data.sandbox.clock import Clock, RunQueue
 from data.sandbox.codec import MAX_BYTES, CodecError
 from data.sandbox.nursery import CREDENTIALS, END, ENDING, HAS_EXITED, PID
 from data.sandbox.peer import Peer, Stopped
@@ -39,14 +39,20 @@ class Session:
     """The program's process as the judge sees it: a channel, a clock, an end."""
 
     def __init__(
-        self, nursery: socket.socket, output: int, job: dict, report: dict, operate: Callable[..., object]
+        self,
+        nursery: socket.socket,
+        output: int,
+        job: dict,
+        report: dict,
+        operate: Callable[..., object],
+        queue: RunQueue,
     ) -> None:
         self.nursery, self.output, self.job = nursery, output, job
         self.channel, self.pid, inner = receive_process(nursery, report["own_pids"])
         self.channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, FIRST_WAIT)
         self.arrived = b""  # read from the channel, beyond the frame asked for
         place = f"/proc/{inner if report['own_root'] else self.pid}"
-        self.clock = Clock(self.pid, job["seconds"], place, job["demote"])
+        self.clock = Clock(self.pid, job["seconds"], place, job["demote"], queue)
         self.poll = select.poll()
         self.poll.register(self.channel, select.POLLIN)
         self.pidfd = open_pidfd(self.pid)
