@@ -53,6 +53,7 @@ def packable(layers: list[nn.Linear]) -> bool:
         and all(hasattr(torch.ops.mkldnn, name) for name in ("_reorder_linear_weight", "_linear_pointwise"))
         and not torch.is_autocast_enabled("cpu")
         and all(w.device.type == "cpu" and w.dtype in DTYPES for w in weights)
+        and (torch.bfloat16 not in {w.dtype for w in weights} or torch.ops.mkldnn._is_mkldnn_bf16_supported())
         and sum(w.numel() * w.element_size() for w in weights) <= LIMIT_BYTES
     )
 

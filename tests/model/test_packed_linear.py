@@ -25,6 +25,11 @@ def test_packed_layers_compute_the_same_products(dtype, tolerance):
             torch.testing.assert_close(layers(x), plain, atol=tolerance, rtol=tolerance)
 
 
+def test_bfloat16_is_left_alone_where_the_processor_has_no_instructions_for_it(monkeypatch):
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    assert not PackedLinears(two_layers(torch.bfloat16)).forwards
+
+
 def test_a_row_has_the_same_bits_among_any_number_of_rows():
     layers, x = two_layers(), torch.randn(300, 48)
     packed = PackedLinears(layers)

@@ -56,7 +56,7 @@ act(
     "real-time priority",
     "import os\nos.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))\nreturn 'done'",
 )
-act("a better priority", "import os\nos.setpriority(os.PRIO_PROCESS, 0, -5)\nreturn 'done'")
+act("a better priority", "import os\nos.setpriority(os.PRIO_PROCESS, 0, -20)\nreturn 'done'")
 act(
     "priority of all processes of the user",
     "import os\nos.setpriority(os.PRIO_USER, 0, 19)\nreturn 'done'",

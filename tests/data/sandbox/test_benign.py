@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -82,6 +83,7 @@ def test_the_oracle_agrees(tmp_path):
         capture_output=True,
         cwd=tmp_path,
         timeout=120,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job ignores it
         env=os.environ | {"PYTHONIOENCODING": "utf-8:backslashreplace"},
     )
     assert not (tmp_path / "failed.txt").read_text(), done.stderr[-500:]
