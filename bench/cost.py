@@ -148,17 +148,18 @@ def plot(results: dict[str, list[dict]], path: Path) -> None:
         key = "samples" if name == "collection" else name
         x = [row[key] for row in rows]
         axis.set_title(f"{name} ({SWEEPS[name][0]})" if name in SWEEPS else "collection (samples a problem)")
-        axis.set_ylim(bottom=0)
         if name == "collection":
             for part in ("sampling", "judging"):
                 axis.plot(x, [row[part] for row in rows], "o-", label=f"{part}, seconds")
         else:
             axis.plot(x, [row["step_s"] for row in rows], "o-", label="step, CPU seconds")
             axis.plot(x, [row["reference_s"] for row in rows], "s--", label="reference pass")
+            axis.plot([], [], "^:", color="tab:grey", label="memory, MB (right)")
             memory = axis.twinx()
-            memory.plot(x, [row["mb"] for row in rows], "^:", color="tab:grey", label="memory, MB")
+            memory.plot(x, [row["mb"] for row in rows], "^:", color="tab:grey")
             memory.set_ylim(bottom=0)
         axis.set_ylim(bottom=0)
+        axis.locator_params(axis="x", nbins=5)
         axis.legend(loc="upper left", fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
