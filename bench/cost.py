@@ -34,14 +34,9 @@ from model.training import Compute, Metrics
 from train_dpo import train_step
 
 ROOT = Path(__file__).resolve().parents[1]
-CONFIG = {
+CONFIG = {  # the rest depends on the point
     "model_type": "llama",
-    "hidden_size": 256,
-    "intermediate_size": 704,
     "num_hidden_layers": 10,
-    "num_attention_heads": 8,
-    "num_key_value_heads": 4,
-    "vocab_size": 4096,
     "tie_word_embeddings": True,
     "max_position_embeddings": 8192,
     "rope_theta": 10000.0,

@@ -31,7 +31,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bench.measure import BETA, BETAS, CLIP, DECAY, EPS, LEARNING_RATE
-from bench.shapes import CONFIGS, random_pairs, random_policy, step_flops
+from bench.shapes import CONFIGS, random_pairs, random_peer, random_policy, step_flops
 from bench.step import score_reference
 from data.pairs import collate, microbatches, token_count
 from losses.dpo import dpo_loss
@@ -162,13 +162,9 @@ def samples(args: argparse.Namespace, name: str) -> dict:
     del model
     clear()
     try:
-        from transformers import AutoConfig, AutoModelForCausalLM
+        peer = random_peer(config, torch.bfloat16, "cuda").eval()
     except ImportError:
         return rows
-    kind = config["model_type"]
-    settings = AutoConfig.for_model(kind, **{k: v for k, v in config.items() if k != "model_type"})
-    with torch.device("cuda"):
-        peer = AutoModelForCausalLM.from_config(settings, dtype=torch.bfloat16).eval()
     ids = torch.tensor([prompt], device="cuda")
     drawn = partial(
         peer.generate, ids, attention_mask=torch.ones_like(ids), do_sample=True, temperature=0.8, top_k=0,
@@ -222,11 +218,9 @@ def main() -> None:
                 key = f"step {name} {variant}"
                 results[key] = attempt(key, partial(our_steps, args, name, variant, peak))
         if "trl" in args.sections:
-            for checkpoint in [False, True]:
-                key = f"trl {name} {'checkpoint' if checkpoint else 'plain'}"
-                if ("checkpoint" if checkpoint else "plain") not in args.variants:
-                    continue
-                results[key] = attempt(key, partial(trl_steps, args, name, checkpoint))
+            for variant in sorted({"plain", "checkpoint"} & {*args.variants}, reverse=True):
+                key = f"trl {name} {variant}"
+                results[key] = attempt(key, partial(trl_steps, args, name, variant == "checkpoint"))
         if "sample" in args.sections:
             results[f"sample {name}"] = attempt(f"sample {name}", partial(samples, args, name))
     print("BENCH", json.dumps(results))

@@ -22,8 +22,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import datasets
 from tokenizers import Tokenizer, models
 from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
     PreTrainedTokenizerFast,
     TrainerCallback,
     TrainingArguments,
@@ -46,7 +44,7 @@ from bench.measure import (
     places,
     read_ids,
 )
-from bench.shapes import CONFIGS, random_pairs
+from bench.shapes import CONFIGS, random_pairs, random_peer
 
 
 class Trainer(DPOTrainer):
@@ -112,16 +110,6 @@ def config(args: Namespace, folder: str) -> DPOConfig:
     )
 
 
-def random_model(args: Namespace) -> torch.nn.Module:
-    """The shape of bench/shapes.py with random weights, made on the device."""
-    settings = dict(CONFIGS[args.config])
-    shape = AutoConfig.for_model(settings.pop("model_type"), **settings)
-    with torch.device(args.device):
-        return AutoModelForCausalLM.from_config(
-            shape, dtype=torch.bfloat16 if args.dtype == "bf16" else torch.float32
-        )
-
-
 def measure(args: Namespace) -> Run:
     run = Run("trl precomputed" if args.precompute else "trl", base_mb=memory_mb())
     if args.config:
@@ -138,11 +126,12 @@ def measure(args: Namespace) -> Run:
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer(models.WordLevel({end: 0}, unk_token=end)), eos_token=end, pad_token=end
     )
+    dtype = torch.bfloat16 if args.dtype == "bf16" else torch.float32
     steps = StepClock(run, args.device)
     with tempfile.TemporaryDirectory() as folder:
         datasets.config.HF_DATASETS_CACHE = Path(folder)
         trainer = Trainer(
-            model=random_model(args) if args.config else str(args.model),
+            model=random_peer(CONFIGS[args.config], dtype, args.device) if args.config else str(args.model),
             args=config(args, folder),
             train_dataset=rows,
             processing_class=tokenizer,

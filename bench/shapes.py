@@ -55,6 +55,16 @@ def random_policy(config: dict, compute: Compute) -> Transformer:
     return model
 
 
+def random_peer(config: dict, dtype: torch.dtype, device: str) -> torch.nn.Module:
+    """transformers' model of this config.json with random weights; ImportError where it is not installed."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    settings = dict(config)
+    shape = AutoConfig.for_model(settings.pop("model_type"), **settings)
+    with torch.device(device):
+        return AutoModelForCausalLM.from_config(shape, dtype=dtype)
+
+
 def random_pairs(config: dict, count: int, prompt: int, completion: int) -> list[PreferencePair]:
     """Pairs of random ids, every prompt and every completion of one length."""
     ids = torch.randint(
