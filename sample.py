@@ -235,7 +235,7 @@ def print_completion(cfg: Config, prompt: str) -> None:
     if decode.greedy:
         request = dataclasses.replace(request, temperature=0.0)
     request = dataclasses.replace(
-        request, max_new_tokens=min(decode.max_new_tokens, max(model.config.context - len(ids), 1))
+        request, max_new_tokens=min(decode.max_new_tokens, max(model.config.longest - len(ids), 1))
     )
     stream, text, shown = StreamDecoder(tokenizer), "", 0
     held = max((len(s) - 1 for s in decode.stop_strings), default=0)  # might begin a stop string

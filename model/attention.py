@@ -102,7 +102,7 @@ def pairs_apart(spans: Tensor | None, ropes: Iterable[Rope]) -> list[bool]:
     if spans is None or not ropes:
         return []
     return [
-        rejected > 0 and not all(rope.same_angles(prompt + chosen, prompt + rejected) for rope in ropes)
+        rejected > 0 and any(rope.regime(prompt + chosen) != rope.regime(prompt + rejected) for rope in ropes)
         for _, prompt, chosen, rejected in spans.tolist()
     ]
 

@@ -56,6 +56,12 @@ class ModelConfig:
     def ropes(self) -> set[Rope]:
         return {self.layer_rope(layer) for layer in range(self.layers)} - {None}
 
+    @property
+    def longest(self) -> int:
+        """The longest text that can be written: a dynamic rope's base grows with it, up to `factor` times."""
+        rope = self.rope
+        return int(self.context * rope.factor) if rope and rope.kind == "dynamic" else self.context
+
     def score_scale(self, layer: int) -> float:
         scale = self.attention_scale or 1 / math.sqrt(self.head_width)
         return scale / (layer + 1) if self.attention_scale_by_depth else scale

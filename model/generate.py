@@ -9,6 +9,10 @@ batch of another size, and a uniform that falls between the two CDFs (about one 
 then picks the neighbour. Shapes are chosen so that on CPU in float32 the logits of a row have been bit-equal
 for every batch tried; in bfloat16, or with another matrix library, expect the rare difference.
 
+LongRoPE and dynamic NTK turn positions by angles that depend on the length (model/rotary.py). Where a row's
+next token changes them, its text is read anew: once for LongRoPE, at every token past the context for dynamic
+NTK. So each token's logits are those of a forward over the text up to it.
+
 Letters: R rows · V vocabulary.
 """
 
@@ -64,6 +68,13 @@ class Request:
     top_k: int = 0  # the most likely tokens; equals of the last one stay too
     max_new_tokens: int = 256
     seed: int = 0
+
+
+class Prompt(NamedTuple):
+    """What a slot of the cache holds."""
+
+    ids: tuple[int, ...]
+    regime: tuple[int, ...]
 
 
 class Generation(NamedTuple):
@@ -145,6 +156,7 @@ class Sample:
     request: Request
     number: int
     slot: int
+    regime: tuple[int, ...]  # of the angles that its keys are turned by; see Engine.regime
     born: int = 0  # value of the step counter when it got its row
     ids: list[int] = field(default_factory=list)  # kept up to date only where the host reads every token
     stopped: bool = False  # by a stop string
@@ -232,7 +244,8 @@ class Engine:
         self.cache = KVCache(capacity, self.device, coarse=graphs is not None)
         self.samples: list[Sample] = []
         self.ready: deque[Sample] = deque()  # their prompt is read, they wait for a row
-        self.slots: dict[tuple[int, ...], int] = {}  # of the prompts in the cache
+        self.ropes = [rope for rope in model.config.ropes() if rope.depends_on_length]
+        self.slots: dict[Prompt, int] = {}  # of the prompts in the cache
         self.users: dict[int, list] = {}  # slot -> [prompt, samples that still need it]
         self.free_slots: list[int] = []
         self.steps, self.moved = 0, None
@@ -256,10 +269,10 @@ class Engine:
                 f"{request.key}: prompt id {max(request.prompt_ids)} is not one of the model's "
                 f"{self.vocabulary}; is it the model's own tokenizer?"
             )
-        if length + request.max_new_tokens > config.context:
+        if length + request.max_new_tokens > config.longest:
             raise ValueError(
                 f"{request.key}: {length} prompt tokens and {request.max_new_tokens} new ones exceed the "
-                f"model's {config.context}; lower decode.max_new_tokens"
+                f"model's {config.longest}; lower decode.max_new_tokens"
             )
         if not (request.max_new_tokens > 0 and request.temperature >= 0 and 0 < request.top_p <= 1):
             raise ValueError(f"{request.key}: max_new_tokens > 0, temperature >= 0, 0 < top_p <= 1 expected")
@@ -274,25 +287,32 @@ class Engine:
             if request is None:
                 break
             self.check(request)
-            prompt = tuple(request.prompt_ids)
+            prompt = Prompt(tuple(request.prompt_ids), self.regime(len(request.prompt_ids) - 1))
             if prompt not in self.slots:
-                slot = heapq.heappop(self.free_slots) if self.free_slots else len(self.slots)
-                self.slots[prompt], self.users[slot] = slot, [prompt, 0]
                 new.append(prompt)
-                tokens += len(prompt)
-            slot = self.slots[prompt]
-            self.users[slot][1] += len(request.samples)
-            self.ready.extend(Sample(request, number, slot) for number in request.samples)
-        new = [prompt for prompt in new if len(prompt) > 1]
-        if new:
-            self.prefill(new)
+                tokens += len(prompt.ids)
+            slot = self.take(prompt, len(request.samples))
+            self.ready.extend(Sample(request, number, slot, prompt.regime) for number in request.samples)
+        new = [prompt for prompt in new if len(prompt.ids) > 1]
+        if new:  # all tokens but each prompt's last one, which its samples read as their first
+            texts = [prompt.ids[:-1] for prompt in new]
+            self.cache.start_prompts([self.slots[prompt] for prompt in new], [len(ids) for ids in texts])
+            self.prefill(texts)
 
-    def prefill(self, prompts: list[tuple[int, ...]]) -> None:
-        """All tokens but each prompt's last one, which its samples read as their first."""
-        lengths = [len(prompt) - 1 for prompt in prompts]
-        self.cache.start_prompts([self.slots[prompt] for prompt in prompts], lengths)
+    def take(self, prompt: Prompt, samples: int) -> int:
+        """The slot of a prompt that so many more samples need."""
+        if prompt not in self.slots:
+            slot = heapq.heappop(self.free_slots) if self.free_slots else len(self.slots)
+            self.slots[prompt], self.users[slot] = slot, [prompt, 0]
+        slot = self.slots[prompt]
+        self.users[slot][1] += samples
+        return slot
+
+    def prefill(self, texts: Sequence[Sequence[int]]) -> None:
+        """One forward over texts, for the cache to record."""
+        lengths = [len(ids) for ids in texts]
         filler = -sum(lengths) % PROMPT_BLOCK  # one more sequence, of zeros, which the cache does not record
-        ids = torch.tensor([i for prompt in prompts for i in prompt[:-1]] + [0] * filler, device=self.device)
+        ids = torch.tensor([i for ids in texts for i in ids] + [0] * filler, device=self.device)
         counts = torch.tensor([*lengths, filler] if filler else lengths, dtype=torch.int32)
         positions = torch.cat([torch.arange(n) for n in counts]).to(self.device)
         spans = torch.zeros(len(counts), 4, dtype=torch.int32)
@@ -307,6 +327,48 @@ class Engine:
         if users == 1:
             del self.slots[prompt], self.users[slot]
             heapq.heappush(self.free_slots, slot)
+
+    # Angles that depend on the length
+
+    def regime(self, length: int) -> tuple[int, ...]:
+        """What a text's length decides about the angles of its positions; () in most models."""
+        return tuple(rope.regime(length) for rope in self.ropes)
+
+    def read_again(self) -> None:
+        """Read the tokens of rows anew whose length asks for other angles than their keys were turned by.
+
+        Turning the keys would not do: behind the first layer they depend on what was attended to before.
+        """
+        regimes = [self.regime(len(s.request.prompt_ids) + self.steps - s.born) for s in self.samples]
+        rows = [i for i, s in enumerate(self.samples) if s.regime != regimes[i]]
+        if not rows:
+            return
+        done = self.rows.done.tolist()
+        rows = [row for row in rows if not done[row]]
+        for row in rows:
+            sample = self.samples[row]
+            self.release(sample.slot)
+            sample.regime = regimes[row]
+            sample.slot = self.take(Prompt(tuple(sample.request.prompt_ids), sample.regime), 1)
+        while rows:
+            part, tokens = [], 0
+            while rows and tokens < PREFILL_TOKENS:
+                part.append(rows.pop())
+                sample = self.samples[part[-1]]
+                tokens += len(sample.request.prompt_ids) + self.steps - sample.born
+            self.read_rows(part)
+        self.assign()
+
+    def read_rows(self, rows: list[int]) -> None:
+        samples = [self.samples[row] for row in rows]
+        prompts = [s.request.prompt_ids for s in samples]
+        pairs = zip(rows, samples, strict=True)
+        drawn = [self.rows.ids[row, : self.steps - s.born].tolist() for row, s in pairs]
+        # The last id, which the row reads next, belongs to the length; its key is written once more then.
+        self.cache.start_rows(
+            rows, [s.slot for s in samples], [len(p) - 1 for p in prompts], [len(ids) + 1 for ids in drawn]
+        )
+        self.prefill([[*prompt, *ids] for prompt, ids in zip(prompts, drawn, strict=True)])
 
     # Rows
 
@@ -337,8 +399,7 @@ class Engine:
             self.rows.done[last] = True
         if self.samples and (holes or places):
             self.count = len(self.row_index) if self.graphs else padded(len(self.samples), ROW_BLOCK)
-            idle = [self.samples[0].slot] * (self.count - len(self.samples))
-            self.cache.assign([s.slot for s in self.samples] + idle)
+            self.assign()
             requests = [s.request for s in self.samples]
             self.longest_prompt = max(len(r.prompt_ids) - 1 for r in requests)
             self.oldest = min(s.born for s in self.samples)
@@ -346,8 +407,14 @@ class Engine:
             self.any_greedy = any(r.temperature == 0 for r in requests)
             self.any_truncated = any(r.top_p < 1 or r.top_k for r in requests if r.temperature)
 
+    def assign(self) -> None:
+        idle = [self.samples[0].slot] * (self.count - len(self.samples))
+        self.cache.assign([s.slot for s in self.samples] + idle)
+
     def advance(self) -> None:
         """Draw one token in every row."""
+        if self.ropes:
+            self.read_again()
         cache, rows = self.cache, self.rows
         longest_own = self.steps - self.oldest + 1
         aligned = self.all_advance and self.oldest == self.youngest
@@ -464,8 +531,8 @@ def generate(
 ) -> Iterator[Generation]:
     """Yield every sample of every request, each as soon as it ends; the order is not that of the requests.
 
-    model: Transformer, or anything with forward(ids, positions, spans, cache=), lm_head and config (context,
-        logit_softcap). requests are taken as rows become free; put long prompts beside long ones.
+    model: Transformer, or anything with forward(ids, positions, spans, cache=), lm_head and a ModelConfig
+        as config. requests are taken as rows become free; put long prompts beside long ones.
     batch_size: samples written at a time. usable_ids: the ids that may be drawn (None: all).
     logits_hook(logits [R, V] float32, ids of each row, prompt included) -> logits. on_token(key, sample, id).
     check_every: steps between looks at which rows are done; rows write in vain until then. Default 8 on CUDA,

@@ -73,15 +73,30 @@ class KVCache:
     def start_prompts(self, slots: Sequence[int], lengths: Sequence[int]) -> None:
         """Say where the tokens of the next prefill go: prompt after prompt, each into its slot."""
         self.reserve(slots=max(slots) + 1, prompt=max(lengths))
-        counts = torch.tensor(lengths)
-        self.record_slot = torch.tensor(slots).repeat_interleave(counts).to(self.device)
-        self.record_column = torch.cat([torch.arange(n) for n in lengths]).to(self.device)
+        slot = torch.tensor(slots).repeat_interleave(torch.tensor(lengths)).to(self.device)
+        column = torch.cat([torch.arange(n) for n in lengths]).to(self.device)
+        self.recorded = [(0, slice(len(slot)), (slot, slice(None), column))]
+
+    def start_rows(
+        self, rows: Sequence[int], slots: Sequence[int], prompts: Sequence[int], drawn: Sequence[int]
+    ) -> None:
+        """The same for rows that are read anew: each one's prompt into its slot, then its own tokens."""
+        self.reserve(slots=max(slots) + 1, prompt=max(prompts), own=max(drawn))
+        counts = torch.tensor([prompts, drawn]).T
+        own = torch.tensor([False, True]).repeat(len(rows)).repeat_interleave(counts.flatten())
+        target = torch.tensor([slots, rows]).T.flatten().repeat_interleave(counts.flatten())
+        column = torch.cat([torch.arange(n) for n in counts.flatten().tolist()])
+        self.recorded = []
+        for buffer, which in ((0, ~own), (2, own)):
+            source = which.nonzero()[:, 0]
+            place = target[source].to(self.device), slice(None), column[source].to(self.device)
+            self.recorded.append((buffer, source.to(self.device), place))
 
     def record(self, layer: int, k: Tensor, v: Tensor) -> None:
         """Keep a prefill's keys and values, [T, K, E]; tokens beyond the announced prompts are filler."""
-        prompt_k, prompt_v, _, _ = self._layer(layer, k)
-        prompt_k[self.record_slot, :, self.record_column] = k[: len(self.record_slot)]
-        prompt_v[self.record_slot, :, self.record_column] = v[: len(self.record_slot)]
+        buffers = self._layer(layer, k)
+        for buffer, source, place in self.recorded:
+            buffers[buffer][place], buffers[buffer + 1][place] = k[source], v[source]
 
     def move_row(self, source: int, target: int, own: int) -> None:
         """Copy the first `own` columns of one row over another."""

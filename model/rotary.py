@@ -46,11 +46,11 @@ class Rope:
         """Whether the angle at a position depends on how long the whole sequence is."""
         return self.kind in ("dynamic", "longrope")
 
-    def same_angles(self, length: int, other: int) -> bool:
-        """Whether positions turn by the same angles in sequences of these two lengths."""
+    def regime(self, length: int) -> int:
+        """Equal for two lengths where positions turn by the same angles in sequences of both."""
         if self.kind == "dynamic":
-            return max(length, self.context) == max(other, self.context)
-        return self.kind != "longrope" or (length > self.context) == (other > self.context)
+            return max(length, self.context)
+        return int(self.kind == "longrope" and length > self.context)
 
 
 def frequencies(rope: Rope, device: torch.device | str, lengths: Tensor | None = None) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 
 from model.checkpoint import load_model, save_model, split_published
 from model.families import parse_config
+from model.generate import Request, generate
 from model.layouts import published_tensors
 
 YARN = {"rope_type": "yarn", "factor": 4.0, "rope_theta": 1e4, "original_max_position_embeddings": 16}
@@ -303,6 +304,32 @@ def test_logits_logps_and_gradients_equal_transformers(name, checkpoints):
     for key, gradient in published.items():
         scale = gradient.abs().max().item() + 1e-3
         torch.testing.assert_close(gradients[key] / scale, gradient / scale, atol=2e-4, rtol=0, msg=key)
+
+
+@pytest.mark.parametrize(
+    ("name", "use_cache"),
+    # Phi-3 drops its cache where the angles change; other classes keep keys that are turned by the old ones
+    [("phi3-longrope", True), ("llama-longrope", False), ("llama-dynamic", False)],
+)
+def test_a_text_written_across_a_change_of_angles_is_that_of_transformers(name, use_cache, checkpoints):
+    folder, theirs = checkpoints(name)
+    prompt = torch.randint(3, VOCAB, (1, 12), generator=torch.Generator().manual_seed(4))
+    expected = theirs.generate(
+        prompt,
+        attention_mask=torch.ones_like(prompt),
+        max_new_tokens=20,
+        do_sample=False,
+        use_cache=use_cache,
+        output_logits=True,
+        return_dict_in_generate=True,
+        eos_token_id=-1,
+    )
+    request = Request("a", prompt[0].tolist(), temperature=0.0, max_new_tokens=20)
+    (ours,) = generate(load_model(folder), [request], batch_size=1, logps=True)
+    drawn = expected.sequences[0, 12:]
+    assert ours.ids == drawn.tolist()
+    logps = torch.cat(expected.logits).log_softmax(-1).gather(1, drawn[:, None])[:, 0]
+    torch.testing.assert_close(torch.tensor(ours.logps), logps, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("name", CASES)

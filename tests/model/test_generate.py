@@ -1,7 +1,6 @@
 """Sampling: what is drawn, when it ends, and that it does not depend on who else is in the batch."""
 
 import dataclasses
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -49,7 +48,7 @@ class TableModel(nn.Module):
 
     def __init__(self, table: torch.Tensor) -> None:
         super().__init__()
-        self.config = SimpleNamespace(context=10_000, logit_softcap=0.0)
+        self.config = dataclasses.replace(CONFIG, context=10_000, rope=None)
         self.embedding = nn.Embedding.from_pretrained(torch.eye(len(table)))
         self.lm_head = nn.Linear(len(table), len(table), bias=False)
         self.lm_head.weight.data = table.T.contiguous()
@@ -391,6 +390,40 @@ def test_logps_are_those_of_a_full_forward():
         logps = full_logits(model, prompt + g.ids).log_softmax(-1)[len(prompt) - 1 : -1]
         expected = logps.gather(1, torch.tensor(g.ids)[:, None])[:, 0]
         torch.testing.assert_close(torch.tensor(g.logps), expected, atol=2e-5, rtol=1e-5)
+
+
+DYNAMIC = Rope(8, kind="dynamic", factor=4.0, context=24)
+LONGROPE = Rope(8, kind="longrope", context=36, short_factors=(1, 1.5, 2, 3), long_factors=(2, 4, 8, 9))
+
+
+@pytest.mark.parametrize("graphs", [False, True], ids=["plain", "recorded"])
+@pytest.mark.parametrize("rope", [DYNAMIC, LONGROPE], ids=["dynamic", "longrope"])
+def test_logps_are_those_of_full_forwards_where_angles_depend_on_the_length(rope, graphs):
+    """Each token's are those of the text up to it. Prompts of 1 to 40 ids: rows cross at different steps."""
+    model = small_transformer(rope=rope, context=rope.context if rope is DYNAMIC else 256)
+    requests = [
+        *ragged_requests(6, temperature=0.5),
+        Request("edge", list(range(36)), seed=3, max_new_tokens=9),
+    ]
+    settings = {"stop_ids": set(range(4)), "logps": True, "check_every": 4}
+    replay = StepGraphs(record=lambda step: step) if graphs else None
+    runs = [by_sample(generate(model, requests, batch_size=b, graphs=replay, **settings)) for b in (1, 5, 32)]
+    assert max(len(g.ids) for g in runs[0].values()) == 30
+    crossings = 0
+    for request in requests:
+        for sample in request.samples:
+            got, ids = runs[0][request.key, sample], list(request.prompt_ids)
+            for token, logp in zip(got.ids, got.logps, strict=True):
+                assert logp == pytest.approx(
+                    float(full_logits(model, ids)[-1].log_softmax(-1)[token]), abs=1e-4
+                )
+                ids.append(token)
+            crossings += len(request.prompt_ids) <= rope.context < len(ids)
+    assert crossings > 5
+    for run in runs[1:]:
+        for key, got in runs[0].items():
+            assert run[key].ids == got.ids
+            assert run[key].logps == pytest.approx(got.logps, abs=1e-4)
 
 
 def test_the_hook_sees_every_rows_ids_and_changes_what_is_drawn():
