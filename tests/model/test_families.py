@@ -5,12 +5,14 @@ that case.
 """
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from model.checkpoint import load_model, save_model, split_published
-from model.families import parse_config
+from model.families import FAMILIES, parse_config
 from model.generate import Request, generate
 from model.layouts import published_tensors
 
@@ -330,6 +332,50 @@ def test_a_text_written_across_a_change_of_angles_is_that_of_transformers(name, 
     assert ours.ids == drawn.tolist()
     logps = torch.cat(expected.logits).log_softmax(-1).gather(1, drawn[:, None])[:, 0]
     torch.testing.assert_close(torch.tensor(ours.logps), logps, atol=1e-4, rtol=0)
+
+
+def write_legacy(folder: Path, tensors: dict[str, torch.Tensor], tied: bool) -> None:
+    """As old tools did: one pickled file, no prefix, a tied head stored again, buffers beside the weights."""
+    prefix = "transformer." if "transformer.wte.weight" in tensors else "model."
+    bare = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    if tied:
+        bare["lm_head.weight"] = bare["wte.weight" if prefix == "transformer." else "embed_tokens.weight"]
+    for i in range(3):
+        bare |= {f"layers.{i}.self_attn.rotary_emb.inv_freq": torch.ones(4)} if prefix == "model." else {}
+        bare |= {f"h.{i}.attn.bias": torch.ones(1, 1, 64, 64)} if prefix == "transformer." else {}
+    torch.save(bare, folder / "pytorch_model.bin")
+
+
+def write_shards(folder: Path, tensors: dict[str, torch.Tensor], tied: bool) -> None:
+    """Half precision, three files and their index; a stray file beside them belongs to nothing."""
+    names, places = sorted(tensors), {}
+    for i in range(3):
+        part, file = names[i::3], f"model-{i + 1:05d}-of-00003.safetensors"
+        save_file({name: tensors[name].half() for name in part}, folder / file, metadata={"format": "pt"})
+        places |= dict.fromkeys(part, file)
+    index = {"metadata": {}, "weight_map": places}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / "consolidated.safetensors").write_bytes(b"other tools' weights")
+
+
+@pytest.mark.parametrize("write", [write_legacy, write_shards])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_loads_from_every_kind_of_file(family, write, checkpoints, transformers, tmp_path):
+    """In files that no present tool writes but many folders hold."""
+    name = family.removesuffix("_text")
+    made, _ = checkpoints(next(case for case in CASES if case.split("-")[0] == name))
+    config = json.loads((made / "config.json").read_text())
+    assert config["model_type"] == family
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    write(tmp_path, load_file(made / "model.safetensors"), config["tie_word_embeddings"])
+    ids = torch.randint(3, VOCAB, (LENGTH,), generator=torch.Generator().manual_seed(0))
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(
+        tmp_path, attn_implementation="eager", dtype=torch.float32
+    )
+    with torch.no_grad():
+        expected = theirs.eval()(ids[None]).logits[0]
+        ours = our_logits(load_model(tmp_path, dtype=torch.float32), ids)
+    torch.testing.assert_close(ours, expected, atol=2e-4, rtol=0)
 
 
 @pytest.mark.parametrize("name", CASES)
