@@ -9,10 +9,12 @@ import contextlib
 import os
 import time
 
+from data.sandbox.core import Core
+
 WALL_FACTOR, WALL_EXTRA = 3.0, 1.0
 HARD_FACTOR, HARD_EXTRA = 10.0, 10.0
 LONGEST_WAIT = 0.05
-DEMOTE_AFTER = 0.1  # seconds of CPU after which a program gives way to others
+LONG = 0.1  # seconds after which a program gives up its core and gives way to others
 SLEEPING = frozenset("SDTtZX")
 
 
@@ -34,7 +36,9 @@ class RunQueue:
 class Clock:
     """Time of one process since its start; `expired` says which limit is over."""
 
-    def __init__(self, pid: int, seconds: float, proc: str, demote: bool, queue: RunQueue) -> None:
+    def __init__(
+        self, pid: int, seconds: float, proc: str, demote: bool, queue: RunQueue, core: Core
+    ) -> None:
         self.pid, self.seconds = pid, seconds
         self.cpu_clock = (~pid << 3) | 2  # Linux: the CPU-time clock of another process
         self.proc = proc  # where the kernel shows this process
@@ -46,7 +50,8 @@ class Clock:
         self.call_limit = 0.0
         self.wait_began = self.sampled = time.monotonic()
         self.sampled_cpu = 0.0
-        self.demoted = not demote
+        self.core = core
+        self.demote = demote
         self.wait = 0.002
 
     def start(self, before: float) -> None:
@@ -102,8 +107,10 @@ class Clock:
             or wall > HARD_FACTOR * self.seconds + HARD_EXTRA
         ):
             return f"{wall:.1f} s on the wall clock"
-        if not self.demoted and cpu > DEMOTE_AFTER:
-            self.demoted = True
+        if max(cpu, wall) > LONG:
+            self.core.leave()
+        if self.demote and cpu > LONG:
+            self.demote = False
             with contextlib.suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, self.pid, 10)
         return ""

@@ -24,6 +24,7 @@ COUNT = struct.Struct("<I")
 INT64 = struct.Struct("<q")
 FLOAT = struct.Struct("<d")
 COMPLEX = struct.Struct("<dd")
+NOTHING = b"t\0\0\0\0"  # an empty tuple
 SMALL_INT_MIN, SMALL_INT_MAX = -(1 << 63), (1 << 63) - 1
 KEYS, VALUES, ITEMS = type({}.keys()), type({}.values()), type({}.items())
 NAMED_TYPES = {

@@ -19,6 +19,7 @@ from data.sandbox.codec import (
     MAX_DEPTH,
     MAX_VALUES,
     NAMED_TYPES,
+    NOTHING,
     SINGLETONS,
     CodecError,
     imported_numpy,
@@ -60,13 +61,20 @@ class Decoder:
             raise CodecError(f"undecodable value: {type(error).__name__}") from None
 
     def decode_both(self) -> tuple[object, object]:
-        """The next two values."""
-        return self.decode(), self.decode()
+        """The next two values; the second is mostly an empty tuple."""
+        return self.decode(), () if self.skip_nothing() else self.decode()
+
+    def skip_nothing(self) -> bool:
+        """Whether an empty tuple came next; if so, it has been read."""
+        found = self.data.startswith(NOTHING, self.at)
+        if found:
+            self.at += len(NOTHING)
+        return found
 
     def value(self) -> object:
         at = self.at
         self.at = at + 1
-        return READERS[self.data[at : at + 1]](self)
+        return READERS[self.data[at]](self)
 
     def count(self) -> int:
         (number,) = COUNT.unpack_from(self.data, self.at)
@@ -82,18 +90,27 @@ class Decoder:
         return data
 
     def text(self) -> str:
-        return self.take(self.count()).decode("utf-8", "surrogatepass")
+        (size,) = COUNT.unpack_from(self.data, self.at)
+        start = self.at + 4
+        self.at = end = start + size
+        if end > len(self.data):
+            raise CodecError("a value longer than its message")
+        return self.data[start:end].decode("utf-8", "surrogatepass")
 
     def items(self) -> list:
-        count = self.count()
+        (count,) = COUNT.unpack_from(self.data, self.at)
+        self.at += 4
         if count > len(self.data) - self.at:
             raise CodecError("more items than bytes")
         self.expect(count)
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise CodecError(f"a value nested deeper than {MAX_DEPTH}")
-        value = self.value
-        found = [value() for _ in range(count)]
+        data, found = self.data, []
+        for _ in range(count):
+            at = self.at
+            self.at = at + 1
+            found.append(READERS[data[at]](self))
         self.depth -= 1
         return found
 
@@ -269,13 +286,25 @@ def read_array(decoder: Decoder) -> array.array:
     return array.array(decoder.text(), decoder.value())
 
 
-READERS: dict[bytes, Callable[[Decoder], object]] = {
+def read_int(decoder: Decoder) -> int:
+    (number,) = INT64.unpack_from(decoder.data, decoder.at)
+    decoder.at += 8
+    return number
+
+
+def read_float(decoder: Decoder) -> float:
+    (number,) = FLOAT.unpack_from(decoder.data, decoder.at)
+    decoder.at += 8
+    return number
+
+
+TAGS: dict[bytes, Callable[[Decoder], object]] = {
     b"N": lambda decoder: None,
     b"T": lambda decoder: True,
     b"F": lambda decoder: False,
-    b"i": lambda decoder: INT64.unpack(decoder.take(8))[0],
+    b"i": read_int,
     b"I": lambda decoder: int(decoder.text(), 16),
-    b"f": lambda decoder: FLOAT.unpack(decoder.take(8))[0],
+    b"f": read_float,
     b"c": lambda decoder: complex(*COMPLEX.unpack(decoder.take(16))),
     b"s": Decoder.text,
     b"b": lambda decoder: decoder.take(decoder.count()),
@@ -316,3 +345,4 @@ READERS: dict[bytes, Callable[[Decoder], object]] = {
     b"L": lambda decoder: FUNCTIONS[decoder.text()],
     b"H": lambda decoder: decoder.foreign(decoder),
 }
+READERS = {tag[0]: reader for tag, reader in TAGS.items()}

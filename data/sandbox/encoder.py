@@ -57,11 +57,7 @@ class Encoder:
         return data
 
     def encode(self, value: object) -> None:
-        writer = WRITERS.get(type(value))
-        if writer is not None:
-            writer(self, value)
-        else:
-            self.encode_unusual(value)
+        WRITERS.get(type(value), write_unusual)(self, value)
 
     def encode_unusual(self, value: object) -> None:
         """Subclasses of plain types, and the rest."""
@@ -129,6 +125,14 @@ def is_named_tuple(kind: type) -> bool:
     return type(fields) is tuple and all(type(name) is str for name in fields)
 
 
+def write_unusual(encoder: Encoder, value: object) -> None:
+    encoder.encode_unusual(value)
+
+
+def write_foreign(encoder: Encoder, value: object) -> None:
+    encoder.parts.append(encoder.foreign(value))
+
+
 def write_none(encoder: Encoder, value: None) -> None:
     encoder.parts.append(b"N")
 
@@ -179,9 +183,9 @@ def write_sequence(encoder: Encoder, items: list | tuple, mark: bytes) -> None:
             return
     encoder.parts.append(mark + COUNT.pack(len(items)))
     encoder.enter()
-    encode = encoder.encode
+    find = WRITERS.get
     for item in items:
-        encode(item)
+        find(type(item), write_unusual)(encoder, item)
     encoder.depth -= 1
 
 
@@ -384,6 +388,7 @@ WRITERS: dict[type, Callable[[Encoder, object], None]] = {
     datetime.time: write_date,
     datetime.timedelta: write_date,
     array.array: write_array,
+    types.FunctionType: write_foreign,
 }
 
 # how a subclass loses what it adds: through methods of the base, which it cannot override

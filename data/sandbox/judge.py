@@ -16,6 +16,7 @@ import traceback
 
 from data.sandbox import wire
 from data.sandbox.clock import RunQueue
+from data.sandbox.core import Core
 from data.sandbox.handover import operate_on_tests
 from data.sandbox.isolation import Isolation
 from data.sandbox.nursery import BEGIN
@@ -31,7 +32,7 @@ def run_judge(control: socket.socket, nursery: socket.socket, output: int, isola
     was."""
     if hasattr(socket, "SO_PASSCRED"):
         nursery.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-    queue = RunQueue()
+    queue, core = RunQueue(), Core()
     nursery.sendall(BEGIN)
     report, _ = wire.read_message(nursery)
     isolation.enter_judge()
@@ -39,7 +40,9 @@ def run_judge(control: socket.socket, nursery: socket.socket, output: int, isola
     gc.enable()
     while True:
         message, attachments = wire.read_message(control)
-        result = judge_one(message["job"], message["tests"], attachments, nursery, output, report, queue)
+        result = judge_one(
+            message["job"], message["tests"], attachments, nursery, output, report, queue, core
+        )
         unspoilt = not result.pop("strained") and not message["tests"]["spoils"]
         clean = unspoilt and threading.active_count() == 1
         wire.send_message(control, {"result": result, "leaving": not clean})
@@ -55,13 +58,14 @@ def judge_one(
     output: int,
     report: dict,
     queue: RunQueue,
+    core: Core,
 ) -> dict:
     """One program from its arrival to its result."""
     started = time.monotonic()
     limit_judge(job)
     os.ftruncate(output, 0)
     os.lseek(output, 0, os.SEEK_SET)
-    session = Session(nursery, output, job, report, operate_on_tests, queue)
+    session = Session(nursery, output, job, report, operate_on_tests, queue, core)
     try:
         outcome = Trial(session, tests, attachments).outcome()
     except Exception as error:

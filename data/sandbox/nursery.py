@@ -13,6 +13,7 @@ import socket
 import struct
 
 from data.sandbox import kernel, wire
+from data.sandbox.core import Core
 from data.sandbox.isolation import Isolation
 from data.sandbox.namespaces import renew_scratch
 from data.sandbox.program import Server, clean_interpreter, run_program, warm_up
@@ -39,6 +40,7 @@ def run_nursery(judge: socket.socket, output: int, isolation: Isolation) -> None
     clean_interpreter()
     server = Server(isolation)  # every program's process has its own copy
     gc.freeze()
+    core = Core()
     wire.send_message(judge, isolation.report())
     while True:
         empty_scratch(isolation)
@@ -50,7 +52,7 @@ def run_nursery(judge: socket.socket, output: int, isolation: Isolation) -> None
         theirs.close()
         hand_over(judge, ours, pid, isolation.own_pids)
         ours.close()
-        look_after(judge, pid)
+        core.follow(look_after(judge, pid))
         ending = end(pid, isolation.own_pids)
         judge.sendall(ending)
 
@@ -65,12 +67,12 @@ def hand_over(judge: socket.socket, channel: socket.socket, pid: int, own_pids: 
     judge.sendmsg([PID.pack(pid)], ancillary)
 
 
-def look_after(judge: socket.socket, pid: int) -> None:
-    """Answer whether the process has exited, until the judge wants it ended."""
+def look_after(judge: socket.socket, pid: int) -> int:
+    """Answer whether the process has exited, until the judge wants it ended; the number of its core."""
     while True:
         command = judge.recv(1)
         if command == END:
-            return
+            return judge.recv(1)[0]
         if command != HAS_EXITED:
             raise wire.Closed
         judge.sendall(b"\1" if has_ended(pid) else b"\0")

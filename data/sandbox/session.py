@@ -17,6 +17,7 @@ from collections.abc import Callable
 from data.sandbox import wire
 from data.sandbox.clock import Clock, RunQueue
 from data.sandbox.codec import MAX_BYTES, CodecError
+from data.sandbox.core import Core
 from data.sandbox.nursery import CREDENTIALS, END, ENDING, HAS_EXITED, PID
 from data.sandbox.peer import Peer, Stopped
 from data.sandbox.program import CPU_SECONDS, GREETING
@@ -46,13 +47,16 @@ class Session:
         report: dict,
         operate: Callable[..., object],
         queue: RunQueue,
+        core: Core,
     ) -> None:
         self.nursery, self.output, self.job = nursery, output, job
         self.channel, self.pid, inner = receive_process(nursery, report["own_pids"])
         self.channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, FIRST_WAIT)
         self.arrived = b""  # read from the channel, beyond the frame asked for
         place = f"/proc/{inner if report['own_root'] else self.pid}"
-        self.clock = Clock(self.pid, job["seconds"], place, job["demote"], queue)
+        self.clock = Clock(self.pid, job["seconds"], place, job["demote"], queue, core)
+        self.core = core
+        core.share(self.pid)
         self.poll = select.poll()
         self.poll.register(self.channel, select.POLLIN)
         self.pidfd = open_pidfd(self.pid)
@@ -193,7 +197,8 @@ class Session:
     def end(self) -> tuple:
         """Have the nursery kill and account for the process and all it started."""
         if self.ending is None:
-            self.nursery.sendall(END)
+            self.nursery.sendall(END + bytes([self.core.number]))
+            self.core.leave()
             self.ending = ENDING.unpack(wire.read_exactly(self.nursery, ENDING.size))
         return self.ending
 

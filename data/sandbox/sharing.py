@@ -11,7 +11,7 @@ import collections
 import operator
 import sys
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from data.sandbox.codec import CodecError, loaded_numpy
 
@@ -32,7 +32,10 @@ class Shared:
 
     def add(self, value: object) -> None:
         """The next number is this container's."""
-        self.fill(self.reserve(), value)
+        number = self.next
+        self.next = number + 1
+        self.objects[number] = value
+        self.numbers[id(value)] = number
 
     def reserve(self) -> int:
         """A number for a container that is still being built."""
@@ -85,7 +88,7 @@ class Shared:
     def held(self) -> list[int]:
         """Numbers of the containers that somebody beside this table refers to, and of what they contain."""
         self.known.clear()
-        if not any(external > 0 for _, external in self.count_references({})):
+        if not self.referred({}):
             return []
         parts = {number: contents(value) for number, value in self.objects.items()}
         if sum(map(len, parts.values())) > MOST_ITEMS:
@@ -94,7 +97,7 @@ class Shared:
         inside = collections.Counter(
             id(child) for value in self.objects.values() for child in contents(value)
         )
-        todo = [number for number, external in self.count_references(inside) if external > 0]
+        todo = self.referred(inside)
         found = set(todo)
         while todo:
             for child in contents(self.objects[todo.pop()]):
@@ -104,10 +107,14 @@ class Shared:
                     todo.append(number)
         return sorted(found)[:MOST_KEPT]
 
-    def count_references(self, inside: dict[int, int]) -> Iterator[tuple[int, int]]:
-        """(number, references from outside); `inside` counts those from one container to another."""
+    def referred(self, inside: dict[int, int]) -> list[int]:
+        """Numbers of the containers with references from outside; `inside` counts those from one container
+        to another."""
+        found = []
         for number, value in self.objects.items():
-            yield number, sys.getrefcount(value) - OWN_REFERENCES - inside.get(id(value), 0)
+            if sys.getrefcount(value) > OWN_REFERENCES + inside.get(id(value), 0):
+                found.append(number)
+        return found
 
     def keep(self, numbers: Iterable[int]) -> None:
         """Only these stay; remember what they hold."""
@@ -126,7 +133,8 @@ class Shared:
 OWN_REFERENCES = 0
 probe = Shared()
 probe.add([])
-((_, OWN_REFERENCES),) = probe.count_references({})  # by the table and by the counting itself
+while probe.referred({}):  # those of the table and of the counting itself
+    OWN_REFERENCES += 1
 del probe
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from data.sandbox import kernel
 from data.sandbox.clock import Clock, RunQueue
+from data.sandbox.core import Core
 
 pytestmark = pytest.mark.skipif(not kernel.LINUX, reason="clocks of other processes are Linux's")
 
@@ -23,7 +24,7 @@ class Queue:
 
 def new_clock(queue: Queue) -> Clock:
     """A limit of 3 s, so 10 s on the wall clock, for this very process."""
-    clock = Clock(os.getpid(), 3.0, "/proc/no-such-process", False, queue)
+    clock = Clock(os.getpid(), 3.0, "/proc/no-such-process", False, queue, Core())
     clock.start(time.process_time())
     return clock
 
