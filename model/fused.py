@@ -11,6 +11,7 @@ Letters: L queries · S keys · H query heads · K key/value heads · G = H/K ·
 """
 
 from collections.abc import Callable, Iterator
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +21,14 @@ from torch import Tensor
 def _scale(x: Tensor, eps: float) -> Tensor:
     """1 / sqrt(mean(x^2) + eps) over the last dimension, which is kept."""
     norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    return norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+    size, eps = _number(float(x.shape[-1]), x.dtype), _number(eps, x.dtype)
+    return norm.mul_(norm).div_(size).add_(eps).rsqrt_()
+
+
+@cache
+def _number(value: float, dtype: torch.dtype) -> Tensor:
+    """A tensor of one number, made once: an operation with a Python number makes one every time."""
+    return torch.tensor(value, dtype=dtype)
 
 
 class _RMSNorm(torch.autograd.Function):

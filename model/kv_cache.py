@@ -40,6 +40,8 @@ class KVCache:
         self.slots = self.prompt_columns = self.own_columns = 0
         self.kept: dict[tuple, Tensor] = {}
         self.layers: list[list[Tensor]] = []  # prompt k, v [G, K, P, E], own k, v [R, K, S, E]
+        self.viewed: tuple[int, ...] = ()  # the sizes that `views` are of
+        self.views: dict[int, tuple[Tensor, ...]] = {}  # by layer, see _views
 
     def reserve(self, slots: int = 0, prompt: int = 0, own: int = 0) -> None:
         """Make room for so many slots, prompt columns and own columns; what is stored stays."""
@@ -154,6 +156,9 @@ class KVCache:
         else:
             self.place = (self.row_index[: self.active], slice(None), step[: self.active])
         self.masks: dict[int, Tensor] = {}
+        shapes = (self.P, self.S, self.active, self.groups, self.moved)
+        if shapes != self.viewed:
+            self.viewed, self.views = shapes, {}
 
     def _mask(self, window: int) -> Tensor:
         """0 where a row may look, -inf elsewhere, [R, 1, 1, P + S]."""
@@ -184,16 +189,13 @@ class KVCache:
 
         Few operations, and no copy that can be a view: with 16 rows each costs as much as it computes.
         """
-        prompt_k, prompt_v, own_k, own_v = self._layer(layer, k)
         rows, kv_heads, width = k.shape
+        own_k, own_v, keys, values, prompt_keys, prompt_values = self._views(layer, k)
         own_k[self.place], own_v[self.place] = k, v
-        q = (q * scale).reshape(rows, kv_heads, -1, width)  # [R, K, r, E], r = H/K
-        keys, values = (t[:rows].flatten(0, 1)[:, : self.S] for t in (own_k, own_v))  # [R K, S, E]
-        scores = torch.bmm(q.flatten(0, 1), keys.mT).view(rows, kv_heads, -1, self.S)
+        q = q.view(rows, kv_heads, -1, width)  # [R, K, r, E], r = H/K
+        scores = _scaled_products(q.flatten(0, 1), keys, scale).view(rows, kv_heads, -1, self.S)
         if self.P:
-            prompt = (t[: self.groups].flatten(0, 1)[:, : self.P] for t in (prompt_k, prompt_v))
-            prompt_keys, prompt_values = prompt  # [G K, P, E]
-            shared = torch.bmm(self._by_slot(q), prompt_keys.mT)
+            shared = _scaled_products(self._by_slot(q), prompt_keys, scale)
             scores = torch.cat([self._by_row(shared, kv_heads), scores], dim=-1)
         if softcap:
             scores = softcap * torch.tanh(scores / softcap)
@@ -203,6 +205,16 @@ class KVCache:
             shared = torch.bmm(self._by_slot(weights[..., : self.P]), prompt_values)
             mixed += self._by_row(shared, kv_heads)
         return mixed.flatten(1, 2)
+
+    def _views(self, layer: int, k: Tensor) -> tuple[Tensor, ...]:
+        """A layer's own k, v and, as the products take them, the parts of this step: own k [R K, E, S],
+        v [R K, S, E], prompt k [G K, E, P], v [G K, P, E]."""
+        if layer not in self.views:
+            buffers = self._layer(layer, k)
+            counts, columns = (self.groups, self.active), (self.P, self.S)
+            parts = [buffers[i][: counts[i // 2]].flatten(0, 1)[:, : columns[i // 2]] for i in range(4)]
+            self.views[layer] = (*buffers[2:], parts[2].mT, parts[3], parts[0].mT, parts[1])
+        return self.views[layer]
 
     def _by_slot(self, x: Tensor) -> Tensor:
         """[R, K, r, X] -> [G K, M r, X]: the rows of each slot side by side."""
@@ -214,3 +226,8 @@ class KVCache:
         """[G K, M r, X] -> [R, K, r, X]: back to rows."""
         x = x.view(self.groups, kv_heads, self.width, -1, x.shape[-1]).transpose(1, 2)  # [G, M, K, r, X]
         return x.flatten(0, 1) if self.in_order else x[self.group, self.member]
+
+
+def _scaled_products(q: Tensor, keys: Tensor, scale: float) -> Tensor:
+    """scale * q keys for q [B, L, E], keys [B, E, S], in one operation."""
+    return torch.baddbmm(q.new_empty(()), q, keys, beta=0, alpha=scale)

@@ -127,11 +127,12 @@ class _Rotate(torch.autograd.Function):
 def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     x, dtype, half = x.to(cos.dtype), x.dtype, cos.shape[-1]
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
-    first, second = x[..., :half], x[..., half : 2 * half]
-    torch.mul(first, cos, out=out[..., :half]).addcmul_(second, sin, value=-1)
-    torch.mul(second, cos, out=out[..., half : 2 * half]).addcmul_(first, sin)
-    if 2 * half < x.shape[-1]:
-        out[..., 2 * half :] = x[..., 2 * half :]
+    sizes = [half, half, x.shape[-1] - 2 * half]
+    (first, second, rest), (first_out, second_out, rest_out) = x.split(sizes, -1), out.split(sizes, -1)
+    torch.mul(first, cos, out=first_out).addcmul_(second, sin, value=-1)
+    torch.mul(second, cos, out=second_out).addcmul_(first, sin)
+    if sizes[2]:
+        rest_out.copy_(rest)
     return out.to(dtype)
 
 

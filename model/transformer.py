@@ -79,7 +79,7 @@ class Attention(nn.Module):
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__()
         heads, kv_heads, width = config.heads, config.kv_heads, config.head_width
-        self.layer, self.head_width, self.attend = layer, width, pair_attention
+        self.layer, self.heads, self.head_width, self.attend = layer, heads, width, pair_attention
         self.sizes = [heads * width, kv_heads * width, kv_heads * width]
         self.clip, self.qk_norm = config.qkv_clip, config.qk_norm
         self.kind = {
@@ -100,17 +100,14 @@ class Attention(nn.Module):
         qkv = self.qkv(x)  # [T, (H + 2K) E]
         if self.clip:
             qkv = qkv.clamp(-self.clip, self.clip)
-        q, k, v = qkv.split(self.sizes, dim=-1)
-        if self.qk_norm == "full":
-            q, k = self.q_norm(q), self.k_norm(k)
-        q, k, v = (t.unflatten(-1, (-1, self.head_width)) for t in (q, k, v))  # [T, H or K, E]
-        if self.qk_norm in ("head", "heads"):
-            q, k = self.q_norm(q), self.k_norm(k)
-        if tables is not None and self.qk_norm:
-            q, k = rotate(q, tables), rotate(k, tables)
-        elif tables is not None:  # side by side still: one rotation for both
-            both = qkv[..., : -self.sizes[-1]].unflatten(-1, (-1, self.head_width))
-            q, k = rotate(both, tables).split([q.shape[1], k.shape[1]], dim=1)
+        if tables is None or self.qk_norm:
+            q, k, v = self._split_and_norm(qkv)
+            if tables is not None:
+                q, k = rotate(q, tables), rotate(k, tables)
+        else:  # q and k side by side still: one rotation for both
+            both, v = qkv.split([sum(self.sizes[:2]), self.sizes[2]], dim=-1)
+            both, v = (t.view(len(x), -1, self.head_width) for t in (both, v))  # [T, heads, E]
+            q, k = rotate(both, tables).split([self.heads, v.shape[1]], dim=1)
         if pairs is None:
             mixed = cache.attend(self.layer, q, k, v, **self.kind)
         else:
@@ -118,6 +115,16 @@ class Attention(nn.Module):
                 cache.record(self.layer, k, v)
             mixed = self.attend(q, k, v, pairs, **self.kind)
         return self.out(mixed.flatten(1))
+
+    def _split_and_norm(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """[T, (H + 2K) E] -> q [T, H, E], k and v [T, K, E]."""
+        q, k, v = qkv.split(self.sizes, dim=-1)
+        if self.qk_norm == "full":
+            q, k = self.q_norm(q), self.k_norm(k)
+        q, k, v = (t.unflatten(-1, (-1, self.head_width)) for t in (q, k, v))
+        if self.qk_norm in ("head", "heads"):
+            q, k = self.q_norm(q), self.k_norm(k)
+        return q, k, v
 
 
 ACTIVATIONS = {
