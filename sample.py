@@ -225,7 +225,9 @@ def print_completion(cfg: Config, prompt: str) -> None:
     decode: DecodeConfig = OmegaConf.to_object(cfg.decode)
     tokenizer, model = (
         load_tokenizer(folder),
-        load_model(folder, dtype=compute.weights, device=compute.device),
+        load_model(
+            folder, dtype=compute.weights, device=compute.device, check_finite=cfg.model.check_weights
+        ),
     )
     check_vocabulary(tokenizer, model.config.vocab_size)
     ids = tokenizer.prompt_ids(prompt)

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from conf.schema import Config
 from model.distributed import finish
 from model.training import read_position
+from model.wrong_folder import check_folder
 
 STAGE_KEYS = (
     r"\+?(exp|run\.(name|checkpoint|split)|decode|sandbox|compare|device)\b"  # do not name a trained run
@@ -72,10 +73,13 @@ def checkpoint_folder(cfg: Config, name: str | None) -> Path:
             raise ValueError(
                 "model.path is not set; point it at a checkpoint folder (config.json, model.safetensors)"
             )
+        check_folder(Path(cfg.model.path))
         return Path(cfg.model.path)
     for folder in (Path(cfg.run.dir, name), Path(cfg.run.home, name), Path("out", name), Path(name)):
         if (folder / "config.json").exists():
             return folder
+    if Path(name).is_dir():
+        check_folder(Path(name))
     raise FileNotFoundError(
         f"no checkpoint {name!r}: looked for config.json in {cfg.run.dir}/{name}, out/{name} and {name}; "
         "train it first, or give base, a stage of this run (dpo, sft), run/stage or a folder"

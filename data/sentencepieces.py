@@ -137,9 +137,16 @@ def load_model(serialized: bytes, path: Path) -> sentencepiece.SentencePieceProc
     except (RuntimeError, OSError):
         raise ValueError(
             f"{path} ({len(serialized)} bytes) is not a sentencepiece model, or only a part of one; "
-            "download the file again"
+            f"{next_step(serialized)}"
         ) from None
     return model
+
+
+def next_step(content: bytes) -> str:
+    """What to do about a file that is not what its name says."""
+    if content.startswith(b"version https://git-lfs"):
+        return "it is a git-lfs pointer: run `git lfs pull` in that folder"
+    return "download the file again"
 
 
 def encode_part(model: sentencepiece.SentencePieceProcessor, text: str) -> list[int]:

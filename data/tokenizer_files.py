@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from data.added_tokens import NO_PREFIX, AddedToken, Prefix
-from data.sentencepieces import SentencePieces
+from data.sentencepieces import SentencePieces, next_step
 from data.tokenizer_json import JsonPieces, from_vocabulary, has, prefix_of
 
 # Whatever a folder has of these makes its digest, and must go along when a checkpoint is saved.
@@ -71,7 +71,7 @@ def read_json(path: Path) -> dict:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not JSON ({error}); download the file again") from None
+        raise ValueError(f"{path} is not JSON ({error}); {next_step(path.read_bytes())}") from None
     if not isinstance(value, dict):
         raise ValueError(f"{path}: {type(value).__name__} found, a JSON object expected")
     return value

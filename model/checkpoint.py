@@ -13,6 +13,8 @@ import json
 import math
 import mmap
 import os
+import pickle
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -29,6 +31,7 @@ from model.joined_pages import join_pages
 from model.layouts import Published, published_tensors
 from model.lora import merged_state
 from model.transformer import Transformer
+from model.wrong_folder import check_folder, problem_with, what_it_is
 
 DTYPES = {
     "F64": torch.float64,
@@ -65,12 +68,11 @@ def read_config(folder: Path | str) -> dict[str, Any]:
     """config.json of a checkpoint folder. ValueError when there is none or it is not JSON."""
     path = Path(folder) / "config.json"
     if not path.is_file():
-        what = "there is no such folder" if not Path(folder).is_dir() else "this is not a checkpoint folder"
-        raise ValueError(f"{path} is missing: {what}; a checkpoint folder has config.json beside its weights")
+        check_folder(Path(folder))
     try:
-        config = json.loads(path.read_text())
+        config = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}); download it again") from None
+        raise ValueError(f"{path} is not JSON ({error}): {what_it_is(path)}") from None
     if not isinstance(config, dict):
         raise ValueError(f"{path} holds a {type(config).__name__}, expected an object")
     return config
@@ -101,14 +103,23 @@ def load_model(
         sources = [found[part.name] for part in published.parts]
         tensor = read_parameter(shapes[name], sources, published, dtype, device)
         if check_finite and not torch.isfinite(tensor).all():
-            names = ", ".join(part.name for part in published.parts)
-            raise ValueError(f"{folder}: {names} holds values that are not finite; the checkpoint is damaged")
+            raise ValueError(f"{folder}: {_not_finite(published, sources, dtype)}")
         module, kind = name.rsplit(".", 1)
         setattr(modules[module], kind, nn.Parameter(tensor))
     if model.config.tied:
         model.lm_head.weight = model.embedding.weight
     model.source_config = source
     return model
+
+
+def _not_finite(published: Published, sources: list[Stored], dtype: torch.dtype) -> str:
+    for part, source in zip(published.parts, sources, strict=True):
+        if not torch.isfinite(view(source)).all():
+            return (
+                f"{part.name} holds values that are not finite; the checkpoint is damaged, download it again"
+            )
+    names = ", ".join(part.name for part in published.parts)
+    return f"{names} has values too large for {dtype}; choose another model.dtype"
 
 
 def find_tensors(folder: Path) -> dict[str, Stored]:
@@ -122,10 +133,7 @@ def find_tensors(folder: Path) -> dict[str, Stored]:
             return _find_sharded(folder, index)
         if file.is_file():
             return reader(file)
-    raise ValueError(
-        f"{folder} has no weights: expected model.safetensors, model.safetensors.index.json with its shards, "
-        "or pytorch_model.bin"
-    )
+    raise ValueError(problem_with(folder))
 
 
 def read_index(index: Path) -> dict[str, str]:
@@ -147,7 +155,7 @@ def _find_sharded(folder: Path, index: Path) -> dict[str, Stored]:
     places = read_index(index)
     absent = sorted({name for name in places.values() if not (folder / name).is_file()})
     if absent:
-        raise ValueError(f"{index} names {', '.join(absent)}, not in {folder}; download the missing shards")
+        raise ValueError(f"{index} names {_some(absent)}, not in {folder}; download the missing shards")
     stored: dict[str, Stored] = {}
     for shard in sorted(set(places.values())):
         reader = read_header if shard.endswith(".safetensors") else _read_legacy
@@ -167,7 +175,7 @@ def read_header(path: Path) -> dict[str, Stored]:
         start = file.read(8)
         length = int.from_bytes(start, "little")
         if len(start) < 8 or length > size - 8 or length > 10**8:
-            raise ValueError(_not_safetensors(path, start + file.read(200), size))
+            raise ValueError(f"{path} is not a safetensors file: {what_it_is(path)}")
         try:
             header = json.loads(file.read(length))
             header.pop("__metadata__", None)
@@ -196,25 +204,20 @@ def read_header(path: Path) -> dict[str, Stored]:
     return stored
 
 
-def _not_safetensors(path: Path, start: bytes, size: int) -> str:
-    if start.lstrip()[:1] == b"<":
-        what = "it is a web page, probably the one asking to accept a licence; log in, accept, download again"
-    elif start.startswith(b"version https://git-lfs"):
-        what = "it is a git-lfs pointer; run `git lfs pull` in that folder"
-    else:
-        what = f"it has {size} bytes and no valid header; download it again"
-    return f"{path} is not a safetensors file: {what}"
-
-
 def _read_legacy(path: Path) -> dict[str, Stored]:
     try:
         try:
             tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         except RuntimeError:  # the format before 2020 cannot be mapped
             tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{path} cannot be read as weights ({type(error).__name__}: {reason})") from None
+    except pickle.UnpicklingError as error:
+        refused = re.search(r"GLOBAL (\S+)", str(error))
+        what = f"it asks for {refused[1]}, and code in a file is never run" if refused else what_it_is(path)
+        raise ValueError(f"{path} cannot be read as weights: {what}") from None
+    except Exception:  # of a damaged archive
+        raise ValueError(f"{path} cannot be read as weights: {what_it_is(path)}") from None
+    if not isinstance(tensors, dict):
+        raise ValueError(f"{path} holds a {type(tensors).__name__}, expected a dictionary of tensors")
     tensors = {name: t for name, t in tensors.items() if isinstance(t, Tensor)}
     return {name: Stored(path, t.dtype, tuple(t.shape), tensor=t.contiguous()) for name, t in tensors.items()}
 
@@ -276,13 +279,12 @@ def _is_buffer(bare: str) -> bool:
 
 
 def _differences(missing: list[str], unexpected: list[str]) -> str:
-    def some(names: list[str]) -> str:
-        return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    found = {"missing": missing, "unexpected": unexpected}
+    return "; ".join(f"{what} {_some(names)}" for what, names in found.items() if names)
 
-    parts = [f"missing {some(missing)}"] * bool(missing) + [f"unexpected {some(unexpected)}"] * bool(
-        unexpected
-    )
-    return "; ".join(parts)
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _same(a: Stored, b: Stored) -> bool:

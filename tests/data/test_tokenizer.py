@@ -664,7 +664,16 @@ def test_a_folder_without_tokenizer_names_what_it_holds(tmp_path):
 def test_a_damaged_model_file_is_named(tmp_path, damage):
     path = train_pieces(tmp_path) / "tokenizer.model"
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(ValueError, match=r"tokenizer\.model .*not a sentencepiece model"):
+    with pytest.raises(
+        ValueError, match=r"tokenizer\.model .*not a sentencepiece model.*download the file again"
+    ):
+        load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.model", "tokenizer_config.json"])
+def test_a_pointer_of_git_lfs_is_recognised(tmp_path, name):
+    (train_pieces(tmp_path) / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d\n")
+    with pytest.raises(ValueError, match=rf"{name}.*run `git lfs pull`"):
         load_tokenizer(tmp_path)
 
 

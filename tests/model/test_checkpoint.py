@@ -315,10 +315,10 @@ def test_digests_follow_the_weights(folder, tmp_path):
 
 
 def test_a_wrong_folder_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"nowhere.*no such folder"):
+    with pytest.raises(ValueError, match="there is no folder .*nowhere"):
         load_model(tmp_path / "nowhere")
     (tmp_path / "config.json.txt").touch()
-    with pytest.raises(ValueError, match="config.json is missing"):
+    with pytest.raises(ValueError, match=r"has no config\.json.*found config\.json\.txt"):
         load_model(tmp_path)
 
 
@@ -330,7 +330,9 @@ def test_a_config_that_is_not_json_is_named(folder):
 
 def test_a_folder_without_weights_says_which_files_it_needs(folder):
     (folder / "model.safetensors").unlink()
-    with pytest.raises(ValueError, match=r"no weights: expected model\.safetensors"):
+    with pytest.raises(
+        ValueError, match=r"no weights: expected .* model\.safetensors.*; found config\.json\."
+    ):
         load_model(folder)
 
 
@@ -339,13 +341,32 @@ def test_a_folder_without_weights_says_which_files_it_needs(folder):
     [
         (b"<!DOCTYPE html><html>Access to model is restricted</html>" * 5, "web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 988097824\n", "git lfs pull"),
-        (b"", "0 bytes"),
+        (b"", "it is empty"),
+        (b'{"error":"Access to model x/y is restricted."}', "Access to model .*log in, accept the licence"),
+        (b"GGUF\x03\x00\x00\x00" + bytes(80), "llama.cpp"),
+        (bytes(80), "begins with zeros|not that of a safetensors file"),
         (b"\x10\x00\x00\x00\x00\x00\x00\x00" + b"x" * 16, "download it again"),
     ],
 )
 def test_what_is_not_safetensors_is_recognised(folder, content, message):
     (folder / "model.safetensors").write_bytes(content)
     with pytest.raises(ValueError, match=message):
+        load_model(folder)
+
+
+@pytest.mark.parametrize(
+    "content", [b"<html>", b"version https://git-lfs.github.com/spec/v1\noid", b"PK\x03\x04"]
+)
+def test_what_is_no_legacy_file_is_said_in_words_of_ours(folder, content):
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(content)
+    with pytest.raises(
+        ValueError, match=r"pytorch_model\.bin cannot be read as weights: it (is|has) "
+    ) as found:
+        load_model(folder)
+    assert "weights_only" not in str(found.value)  # the hint of PyTorch is to run the file's code
+    torch.save([torch.ones(2)], folder / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="holds a list, expected a dictionary"):
         load_model(folder)
 
 
@@ -395,5 +416,10 @@ def test_values_that_are_not_finite_are_found_on_request(folder):
     tensors["model.layers.1.self_attn.v_proj.weight"][3, 3] = float("nan")
     rewrite(folder, tensors)
     load_model(folder)
-    with pytest.raises(ValueError, match=r"layers\.1\.self_attn\.v_proj\.weight.*not finite"):
+    with pytest.raises(ValueError, match=r"m: model\.layers\.1\.self_attn\.v_proj\.weight holds.*not finite"):
         load_model(folder, check_finite=True)
+    tensors["model.layers.1.self_attn.v_proj.weight"][3, 3] = 1e6
+    rewrite(folder, tensors)
+    load_model(folder, check_finite=True)
+    with pytest.raises(ValueError, match=r"values too large for torch\.float16; choose another model\.dtype"):
+        load_model(folder, dtype=torch.float16, check_finite=True)
