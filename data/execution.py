@@ -242,6 +242,7 @@ def zygote_for(config: SandboxConfig, modules: str = "") -> Zygote:
         "scratch_mb": config.scratch_mb,
         "processes": config.processes,
         "memory_mb": config.memory_mb,
+        "seed": config.seed,
     }
     key = (os.getpid(), modules, *map(str, options.values()))
     if key not in ZYGOTES:

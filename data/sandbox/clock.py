@@ -108,7 +108,7 @@ class Clock:
         ):
             return f"{wall:.1f} s on the wall clock"
         if max(cpu, wall) > LONG:
-            self.core.leave()
+            self.core.give_up()
         if self.demote and cpu > LONG:
             self.demote = False
             with contextlib.suppress(OSError):

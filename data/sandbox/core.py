@@ -20,28 +20,38 @@ class Core:
     def __init__(self) -> None:
         self.cores = os.sched_getaffinity(0) if kernel.LINUX else set()
         self.number, self.pid = NONE, 0
+        self.told = NONE  # where the nursery has forked the next program's process
 
     def share(self, pid: int) -> None:
-        """Stay here, together with process `pid`."""
+        """Stay here, together with the program's process."""
         number = kernel.libc.sched_getcpu() if len(self.cores) > 1 else NONE
         if number in self.cores and number < NONE:
             self.number, self.pid = number, pid
-            self.set_both({number})
+            move(0, {number})
+            if number != self.told:
+                move(pid, {number})
 
-    def leave(self) -> None:
-        """Let both go."""
+    def give_up(self) -> None:
+        """Let both go, the program too."""
         if self.number != NONE:
-            self.set_both(self.cores)
-            self.number = NONE
+            move(self.pid, self.cores)
+            self.leave()
 
-    def set_both(self, cores: set[int]) -> None:
-        for one in (0, self.pid):
-            with contextlib.suppress(OSError):  # the program may have ended
-                os.sched_setaffinity(one, cores)
+    def leave(self) -> int:
+        """The program is over. Gives the number of the core, for the nursery."""
+        self.told = self.number
+        if self.number != NONE:
+            move(0, self.cores)
+            self.number = NONE
+        return self.told
 
     def follow(self, number: int) -> None:
-        """In the nursery: go where the judge is."""
+        """In the nursery: go where the judge has been."""
         if number != self.number and self.cores:
-            with contextlib.suppress(OSError):
-                os.sched_setaffinity(0, self.cores if number == NONE else {number})
+            move(0, self.cores if number == NONE else {number})
             self.number = number
+
+
+def move(pid: int, cores: set[int]) -> None:
+    with contextlib.suppress(OSError):  # it may have ended
+        os.sched_setaffinity(pid, cores)

@@ -122,6 +122,7 @@ class Isolation:
             "missing": self.missing,
             "own_pids": self.own_pids,
             "own_root": self.own_root,
+            "processes": self.processes,
         }
 
     def enter_judge(self) -> None:
@@ -164,20 +165,14 @@ class Isolation:
         self.closing_calls = limits.close_others_prepared(self.channel)
         return True
 
-    def enter_program(self, channel: int) -> int:
-        """Give up everything that does not depend on the program; returns the channel's new descriptor."""
+    def enter_program(self) -> None:
+        """Give up everything but the descriptor `channel`, which the nursery has opened, and the streams."""
         kernel.run_prepared(self.entry_calls)
-        os.dup2(channel, self.channel)
         if self.close_others:
             kernel.run_prepared(self.closing_calls)
         else:
             limits.close_others(self.channel)
         if not kernel.LINUX:
             os.setsid()
-        return self.channel
-
-    def limit_program(self, seconds: float, memory_mb: int, output_mb: int, files: int) -> None:
-        """The limits of the program that has come, and the filter: the last thing before its first line."""
-        limits.limit_program(seconds, memory_mb, output_mb, files, self.processes)
         if self.filter is not None:
             self.filter.load()

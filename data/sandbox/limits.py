@@ -11,11 +11,13 @@ CHANNEL_NUMBER = 900  # the protocol's descriptor: above RLIMIT_NOFILE, so no lo
 STACK_BYTES = 64 << 20
 
 
-def limit(kind: int, value: int) -> None:
-    """Lower a limit, soft and hard; never raise the hard one."""
-    _, hard = resource.getrlimit(kind)
-    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-    resource.setrlimit(kind, (value, value))
+def limit(kind: int, value: int, pid: int = 0, hard: int = 0) -> None:
+    """Lower a limit, soft and hard (`hard` where that is another), of this process or of `pid`; never raise
+    the hard one."""
+    _, old = resource.prlimit(pid, kind) if pid else resource.getrlimit(kind)
+    values = [value, hard or value]
+    new = tuple(values if old == resource.RLIM_INFINITY else (min(one, old) for one in values))
+    resource.prlimit(pid, kind, new) if pid else resource.setrlimit(kind, new)
 
 
 def grow_stack() -> None:
@@ -34,16 +36,22 @@ def limit_nursery() -> None:
             limit(getattr(resource, f"RLIMIT_{name}"), value)
 
 
-def limit_program(seconds: float, memory_mb: int, output_mb: int, files: int, processes: int | None) -> None:
-    """The limits of one program; `processes` None leaves threads and processes to the other layers."""
+def limit_program(
+    pid: int, seconds: float, memory_mb: int, output_mb: int, files: int, processes: int | None
+) -> None:
+    """The limits of one program, whose process is `pid`, 0 for the caller (elsewhere than on Linux it has to
+    be the caller). `processes` None leaves threads and processes to the other layers."""
     seconds = int(seconds) + 3  # the backstop; the judge's clock is the limit
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))  # first a signal that says why
-    limit(resource.RLIMIT_FSIZE, output_mb << 20)
-    limit(resource.RLIMIT_NOFILE, files)
-    with contextlib.suppress(OSError, ValueError):  # macOS refuses, and does not enforce it
-        limit(resource.RLIMIT_AS, memory_mb << 20)
+    limit(resource.RLIMIT_CPU, seconds, pid, seconds + 1)  # first a signal that says why
+    limit(resource.RLIMIT_FSIZE, output_mb << 20, pid)
+    limit(resource.RLIMIT_NOFILE, files, pid)
     if processes is not None:
-        limit(resource.RLIMIT_NPROC, processes)
+        limit(resource.RLIMIT_NPROC, processes, pid)
+    try:
+        limit(resource.RLIMIT_AS, memory_mb << 20, pid)
+    except (OSError, ValueError):  # macOS refuses, and does not enforce it
+        if kernel.LINUX:
+            raise
 
 
 def connect_streams(output: int) -> None:

@@ -4,7 +4,6 @@ The next process is forked while the judge still talks to the host: it waits, is
 nursery and everything a program's process inherits from it know neither programs nor tests.
 """
 
-import array
 import contextlib
 import gc
 import os
@@ -37,30 +36,32 @@ def run_nursery(judge: socket.socket, output: int, isolation: Isolation) -> None
     isolation.settle(output)
     isolation.check()
     warm_up(isolation)
-    clean_interpreter()
+    clean_interpreter(isolation.options["seed"])
     server = Server(isolation)  # every program's process has its own copy
     gc.freeze()
+    kernel.use_large_pages()
     core = Core()
     wire.send_message(judge, isolation.report())
     while True:
         empty_scratch(isolation)
-        ours, theirs = socket.socketpair()
-        channel = theirs.fileno()
+        ours, theirs = kernel.socket_pair()
+        os.dup2(theirs, isolation.channel)
+        os.close(theirs)
         pid = kernel.fork()
         if pid == 0:  # closes all descriptors but that one itself
-            run_program(channel, server)
-        theirs.close()
+            run_program(server)
+        os.close(isolation.channel)
         hand_over(judge, ours, pid, isolation.own_pids)
-        ours.close()
+        os.close(ours)
         core.follow(look_after(judge, pid))
         ending = end(pid, isolation.own_pids)
         judge.sendall(ending)
 
 
-def hand_over(judge: socket.socket, channel: socket.socket, pid: int, own_pids: bool) -> None:
+def hand_over(judge: socket.socket, channel: int, pid: int, own_pids: bool) -> None:
     """Send the judge the channel to a new process and its number. Across a pid namespace the kernel
     translates the number, when it travels as credentials."""
-    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [channel.fileno()]).tobytes())]
+    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, PID.pack(channel))]
     if own_pids:
         credentials = CREDENTIALS.pack(pid, os.getuid(), os.getgid())
         ancillary.append((socket.SOL_SOCKET, socket.SCM_CREDENTIALS, credentials))

@@ -7,6 +7,7 @@ import socket
 import threading
 
 from data.sandbox import capabilities
+from data.sandbox.limits import limit_program
 
 PROBE_LIMITS = {"seconds": 2.0, "memory_mb": 4096, "output_mb": 1, "files": 64}
 PATIENCE_MS = 10_000
@@ -19,12 +20,13 @@ def probe(isolation: object) -> dict[str, str | None]:
     if pid == 0:
         os.close(read_end)
         try:
-            channel = isolation.enter_program(write_end)
-            isolation.limit_program(**PROBE_LIMITS)
+            os.dup2(write_end, isolation.channel)
+            isolation.enter_program()
+            limit_program(0, **PROBE_LIMITS, processes=isolation.processes)
             report = json.dumps(attempts(isolation)).encode()
         except BaseException as error:
-            channel, report = write_end, json.dumps({"split": f"{type(error).__name__}: {error}"}).encode()
-        os.write(channel, report)
+            report = json.dumps({"split": f"{type(error).__name__}: {error}"}).encode()
+        os.write(isolation.channel, report)
         os._exit(0)
     os.close(write_end)
     poll = select.poll()

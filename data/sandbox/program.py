@@ -18,11 +18,21 @@ import types
 
 from data.sandbox.inline import Inline
 from data.sandbox.isolation import Isolation
+from data.sandbox.limits import limit_program
 from data.sandbox.operations import OPERATIONS
 from data.sandbox.peer import Peer
 from data.sandbox.remote import OWNED_KINDS
 
 WARM_UP_ROUNDS = 16
+WARM_UP_PROGRAM = """
+from typing import Any, Dict, List, Optional, Tuple  # which remembers what has been asked for
+
+def f(x: List[int], y: List[float], z: List[str]) -> Tuple[int, int]:
+    return [x]
+
+def g(x: List[List[int]], y: Dict[str, int], z: Optional[int], u: Optional[str]) -> List[Any]:
+    return [x]
+"""
 MODULE = "solution"  # not "__main__": main guards do not fire, as in the reference harness
 GREETING, FAILED = b"K", b"X"
 CPU_SECONDS = struct.Struct("<d")
@@ -30,21 +40,23 @@ LENGTH = struct.Struct("<I")
 CHUNK = 1 << 16
 
 
-def run_program(channel: int, server: "Server") -> None:
+def run_program(server: "Server") -> None:
     """Isolate this process, then serve requests until it is killed. Never returns."""
-    server.channel = server.isolation.enter_program(channel)
+    server.isolation.enter_program()
     gc.enable()
     server.serve_forever()
 
 
-def clean_interpreter() -> None:
-    """In the nursery, once: take away what is ours and no program expects, modules and `__main__`."""
+def clean_interpreter(seed: int) -> None:
+    """In the nursery, once: take away what is ours and no program expects, modules and `__main__`; start the
+    random numbers that all programs begin with."""
     for name in [name for name in sys.modules if name == "data" or name.startswith("data.")]:
         del sys.modules[name]
     sys.modules["__main__"] = types.ModuleType("__main__")
     sys.argv[:], sys.orig_argv[:] = [""], [""]  # they name folders of ours
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.stdout.reconfigure(errors="backslashreplace")
+    seed_generators(seed, "")
     gc.collect()
     gc.freeze()
 
@@ -73,7 +85,7 @@ def warm_up(isolation: Isolation) -> None:
             header = b"C" + bytes([len(operation)]) + operation + LENGTH.pack(number)
             server.peer.serve(asking.message(header, operands, True))
             asking.shared.keep([])
-        exec(compile("def f(x):\n    return [x]\n", "<program>", "exec", dont_inherit=True), {})
+        exec(compile(WARM_UP_PROGRAM, "<program>", "exec", dont_inherit=True), {})
 
 
 def warm_up_target(*values: object) -> list:
@@ -84,7 +96,7 @@ class Server:
     """Reads requests and does what they say with the program's objects. Object 0 is the program's module."""
 
     def __init__(self, isolation: Isolation) -> None:
-        self.channel, self.isolation = -1, isolation
+        self.channel, self.isolation = isolation.channel, isolation
         self.module = types.ModuleType(MODULE)
         del self.module.__dict__["__doc__"]
         sys.modules[MODULE] = self.module
@@ -149,20 +161,22 @@ class Server:
         return self.module.__dict__[name]
 
     def start(
-        self, source: str, seed: int, limits: dict, entry_point: str, held: bytes, classes: list[str]
+        self, source: str, seed: int, limits: tuple, entry_point: str, held: bytes, classes: tuple[str, ...]
     ) -> tuple[str, object]:
-        """Take the limits, greet, compile, execute. ("ready", (candidate, classes that are not there)) or
+        """Greet, compile, execute. ("ready", (candidate, classes that are not there)) or
         ("syntax", what is wrong).
 
         The greeting is sent before the program's first line, so no program can forge its absence. It holds
         the CPU time spent so far, which is ours. `held` are tests for the inline mode; `classes` those of the
         prompt, whose objects cross by their attributes.
         """
-        try:
-            self.isolation.limit_program(**limits)
-        except Exception as error:
-            self.send(FAILED + f"{type(error).__name__}: {error}".encode())
-        seed_generators(seed, source)
+        if limits:  # else the judge has set them, from outside
+            try:
+                limit_program(0, *limits)
+            except Exception as error:
+                self.send(FAILED + f"{type(error).__name__}: {error}".encode())
+        if seed < 0 or "numpy" in source:
+            seed_generators(seed, source)
         self.send(GREETING + CPU_SECONDS.pack(time.process_time()))
         try:
             code = compile(source, "<program>", "exec", dont_inherit=True)
@@ -172,6 +186,7 @@ class Server:
             self.inline = Inline(self.module, held, entry_point)
         names = self.module.__dict__
         exec(code, names)
-        self.peer.share_classes({name: names[name] for name in classes if isinstance(names.get(name), type)})
+        found = {name: names[name] for name in classes if isinstance(names.get(name), type)}
+        self.peer.share_classes(found)
         candidate = self.look_up(entry_point) if entry_point else None
-        return "ready", (candidate, [name for name in classes if name not in self.peer.classes])
+        return "ready", (candidate, tuple(name for name in classes if name not in self.peer.classes))

@@ -139,8 +139,9 @@ class Filter:
         ]
         padded = [(*line, 0, 0)[:4] for line in code]
         self.code = [(operation, yes, no, value) for operation, value, yes, no in padded]
-        self.own_pid_at = [index for index, line in enumerate(self.code) if line[3] == OWN_PID]
         self.array = (Instruction * len(self.code))(*(Instruction(*line) for line in self.code))
+        self.words = ctypes.cast(self.array, ctypes.POINTER(ctypes.c_uint32))  # two an instruction
+        self.own_pid_at = [2 * index + 1 for index, line in enumerate(self.code) if line[3] == OWN_PID]
         self.program = Program(len(self.code), self.array)
         self.call = kernel.prepared(
             kernel.SYS_SECCOMP, SET_MODE_FILTER, FLAG_SPEC_ALLOW, ctypes.byref(self.program)
@@ -150,7 +151,7 @@ class Filter:
         """Bind this process, for good. Needs no privilege after PR_SET_NO_NEW_PRIVS."""
         pid = os.getpid()
         for index in self.own_pid_at:
-            self.array[index].value = pid
+            self.words[index] = pid
         kernel.run_prepared([self.call])
 
 

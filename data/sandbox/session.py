@@ -4,7 +4,6 @@ Whatever the program sends is read here, within limits of size and time; what is
 program's fault, and the program's end.
 """
 
-import array
 import errno
 import os
 import select
@@ -14,10 +13,11 @@ import struct
 import time
 from collections.abc import Callable
 
-from data.sandbox import wire
+from data.sandbox import kernel, wire
 from data.sandbox.clock import Clock, RunQueue
 from data.sandbox.codec import MAX_BYTES, CodecError
 from data.sandbox.core import Core
+from data.sandbox.limits import limit_program
 from data.sandbox.nursery import CREDENTIALS, END, ENDING, HAS_EXITED, PID
 from data.sandbox.peer import Peer, Stopped
 from data.sandbox.program import CPU_SECONDS, GREETING
@@ -52,6 +52,10 @@ class Session:
         self.nursery, self.output, self.job = nursery, output, job
         self.channel, self.pid, inner = receive_process(nursery, report["own_pids"])
         self.channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, FIRST_WAIT)
+        self.limits = job["seconds"], job["memory_mb"], job["output_mb"], job["files"], report["processes"]
+        if kernel.LINUX:
+            limit_program(self.pid, *self.limits)
+            self.limits = ()  # nothing left for the program's side to do
         self.arrived = b""  # read from the channel, beyond the frame asked for
         place = f"/proc/{inner if report['own_root'] else self.pid}"
         self.clock = Clock(self.pid, job["seconds"], place, job["demote"], queue, core)
@@ -197,8 +201,7 @@ class Session:
     def end(self) -> tuple:
         """Have the nursery kill and account for the process and all it started."""
         if self.ending is None:
-            self.nursery.sendall(END + bytes([self.core.number]))
-            self.core.leave()
+            self.nursery.sendall(END + bytes([self.core.leave()]))
             self.ending = ENDING.unpack(wire.read_exactly(self.nursery, ENDING.size))
         return self.ending
 
@@ -231,7 +234,7 @@ def receive_process(nursery: socket.socket, own_pids: bool) -> tuple[socket.sock
     outer, channel = inner, None
     for _, kind, content in ancillary:
         if kind == socket.SCM_RIGHTS:
-            channel = socket.socket(fileno=array.array("i", content[:4])[0])
+            channel = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, PID.unpack(content[:4])[0])
         elif own_pids and kind == socket.SCM_CREDENTIALS:
             outer = CREDENTIALS.unpack(content[: CREDENTIALS.size])[0]
     if channel is None:

@@ -89,13 +89,14 @@ class Trial:
     def stages(self) -> Outcome:
         session = self.session
         job, entry = session.job, self.tests["entry_point"]
-        limits = {name: job[name] for name in ("seconds", "memory_mb", "output_mb", "files")}
         inline = job["mode"] == "inline"
         held = bytes(self.code) if inline else b""
         session.peer.exceptions.may_end_loops = self.tests["expects_stop"]
         names = self.share_classes()
         try:
-            stage, found = session.request("start", job["program"], job["seed"], limits, entry, held, names)
+            stage, found = session.request(
+                "start", job["program"], job["seed"], session.limits, entry, held, names
+            )
             if stage == "syntax":
                 return Outcome("syntax_error", kind_of_error(found), text_of(found))
             candidate, lacking = found
@@ -106,16 +107,16 @@ class Trial:
             return program_error(error)
         return self.run_inline() if inline else self.run_tests(entry, candidate)
 
-    def share_classes(self) -> list[str]:
+    def share_classes(self) -> tuple[str, ...]:
         """Names of the prompt's classes: their objects cross by their attributes, and are on each side of
         that side's own class."""
         if not self.tests["classes"]:
-            return []
+            return ()
         found = {
             k: v for k, v in self.run_context().items() if isinstance(v, type) and v.__module__ == "prompt"
         }
         self.session.peer.share_classes(found)
-        return list(found)
+        return tuple(found)
 
     def run_inline(self) -> Outcome:
         """Have the program's process run the tests it got before the program; believe only the nonce."""

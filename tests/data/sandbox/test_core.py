@@ -37,9 +37,18 @@ def test_judge_and_program_share_one_core_until_they_leave_it(core, sleeper):
     every = os.sched_getaffinity(0)
     core.share(sleeper)
     assert os.sched_getaffinity(sleeper) == os.sched_getaffinity(0) == {core.number}
-    core.leave()
+    core.give_up()
     assert os.sched_getaffinity(sleeper) == os.sched_getaffinity(0) == every
     assert core.number == NONE
+
+
+def test_a_judge_that_is_done_may_go_anywhere_and_says_where_it_was(core, sleeper):
+    every = os.sched_getaffinity(0)
+    core.share(sleeper)
+    number = core.number
+    assert core.leave() == number
+    assert os.sched_getaffinity(0) == every
+    assert core.leave() == NONE  # it gave the core up before the end
 
 
 def test_the_nursery_follows_to_a_core_and_away_from_it(core):
@@ -55,7 +64,7 @@ def test_a_program_that_has_ended_does_not_matter(core):
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()
     core.share(process.pid)
-    core.leave()
+    core.give_up()
     assert os.sched_getaffinity(0) == every
 
 
