@@ -22,8 +22,8 @@ IMPORTS = (ast.Import, ast.ImportFrom)
 
 def evalplus_sanitize(text: str, entry_point: str) -> str:
     """EvalPlus's `sanitize(text, entrypoint)`: imports, then the first definition of each reachable name."""
-    found = code = longest_program(text)
-    tree = parse(code)
+    found, tree = longest_program(text)
+    code = found
     if tree is None and "\n" not in code:  # one line, no program: tree-sitter overlooks its indentation
         code = code.strip(" \t")
         tree = parse(code)

@@ -5,14 +5,17 @@ length. The same run is found here, in practice in linear time; tests compare it
 """
 
 import ast
+import contextlib
 import warnings
 from bisect import bisect_right
+from collections.abc import Iterator
 from itertools import accumulate
 
 from data.source import first_line
 from data.syntax import parse
 
 EFFORT, SMALL = 8, 2000  # lines to parse per line of the text, and for a text however short
+SHORT = 16  # lines of a run whose error is remembered
 
 
 class Lines:
@@ -21,6 +24,8 @@ class Lines:
     def __init__(self, text: str) -> None:
         self.lines = text.split("\n")
         self.budget = EFFORT * len(self.lines) + SMALL  # lines the parser may still be given
+        self.errors: dict[str, tuple[int, bool] | None] = {}
+        self.tree: ast.Module | None = None  # of the run that has parsed last, if at hand
         self.solid = [
             0,
             *accumulate(bool(line.strip()) for line in self.lines),
@@ -41,30 +46,50 @@ class Lines:
         """None if the run parses. Otherwise the line from which on every end fails, up to `last`; and whether
         every end after `last` fails as well, because the error does not come from the text stopping there."""
         self.budget -= last - first + 1
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                ast.parse("\n".join(self.lines[first : last + 1]))
+        error = self.error("\n".join(self.lines[first : last + 1]), last - first < SHORT)
+        if error is None:
             return None
-        except SyntaxError as error:
-            if not error.lineno:
-                return last, False
-            line = bisect_right(self.starts, self.starts[first] + error.lineno - 1) - 1
-            line = min(max(line, first), last)
-            open_ended = (
-                "never closed" in error.msg or "unterminated triple" in error.msg or "EOF" in error.msg
-            )
-            more = any(
-                later.strip() and not later.lstrip().startswith("#")
-                for later in self.lines[line + 1 : last + 1]
-            )
-            return line, more and not open_ended
-        except (ValueError, MemoryError, RecursionError):
+        number, open_ended = error
+        if not number:
             return last, False
+        line = bisect_right(self.starts, self.starts[first] + number - 1) - 1
+        line = min(max(line, first), last)
+        more = any(
+            later.strip() and not later.lstrip().startswith("#") for later in self.lines[line + 1 : last + 1]
+        )
+        return line, more and not open_ended
+
+    def error(self, text: str, short: bool) -> tuple[int, bool] | None:
+        """None if `text` parses. Otherwise the number of the line that is wrong, 0 where the parser names
+        none, and whether more lines might mend it. Short texts are remembered: many answers repeat them."""
+        if text in self.errors:
+            self.tree = None
+            return self.errors[text]
+        found = None
+        try:
+            self.tree = compile(text, "<answer>", "exec", ast.PyCF_ONLY_AST)
+        except SyntaxError as error:
+            open_ended = ("never closed", "unterminated triple", "EOF")
+            found = error.lineno or 0, any(part in error.msg for part in open_ended)
+        except (ValueError, MemoryError, RecursionError):
+            found = 0, False
+        if short:
+            self.errors[text] = found
+        return found
 
 
-def longest_program(text: str) -> str:
-    """The first run of two or more lines that parses and has most non-blank lines; else line one.
+@contextlib.contextmanager
+def no_warnings() -> Iterator[None]:
+    """Once around many parses: odd escapes and `is 1` warn."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@no_warnings()
+def longest_program(text: str) -> tuple[str, ast.Module | None]:
+    """The first run of two or more lines that parses and has most non-blank lines; else line one. And its
+    tree, if it parses.
 
     A failed parse names a line, and no run from the same start that reaches that line can parse: so one
     start needs few parses, growing from a small window. Starts that cannot beat the best run, that are
@@ -73,7 +98,7 @@ def longest_program(text: str) -> str:
     """
     run = Lines(text)
     end = len(run.lines) - 1
-    best, best_filled = (0, 0), 0
+    best, best_filled, tree = (0, 0), 0, None
     covered: set[int] = set()  # between the statements of an earlier run: same end, fewer lines
     for first in range(end):
         if run.filled(first, end) <= best_filled or run.budget < 0:
@@ -84,11 +109,14 @@ def longest_program(text: str) -> str:
         if last is None:
             continue
         best, best_filled = (first, last), run.filled(first, last)
+        tree = run.tree or parse("\n".join(run.lines[first : last + 1]))
         if run.filled(first + 1, end) > best_filled:
-            covered.update(between_statements(run, first, last))
-    return "\n".join(run.lines[best[0] : best[1] + 1])
+            covered.update(between_statements(run, first, last, tree))
+    code = "\n".join(run.lines[best[0] : best[1] + 1])
+    return code, tree or parse(code)
 
 
+@no_warnings()
 def program_runs(text: str) -> list[str]:
     """The programs in a text from its start to its end: each the longest from where it starts."""
     run, found, first = Lines(text), [], 0
@@ -132,9 +160,8 @@ def shortest_end(run: Lines, first: int, last: int) -> int:
     return shortest
 
 
-def between_statements(run: Lines, first: int, last: int) -> set[int]:
+def between_statements(run: Lines, first: int, last: int, tree: ast.Module | None) -> set[int]:
     """Lines of a parsable run on which a top-level statement starts, or none is under way."""
-    tree = parse("\n".join(run.lines[first : last + 1]))
     lines = set(range(first, last + 1))
     for node in tree.body if tree else []:
         start, end = (

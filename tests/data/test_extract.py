@@ -7,6 +7,7 @@ import pytest
 
 from data.extract import cut_at_stop, defines, extract, fenced_blocks
 from data.longest_program import longest_program
+from data.syntax import parse
 
 ANSWER = """Here is the solution, it's short:
 
@@ -117,12 +118,12 @@ def test_the_longest_run_equals_the_exhaustive_search():
     rng = random.Random(0)
     for _ in range(1500):
         text = "\n".join(rng.choices(FRAGMENTS, k=rng.randrange(1, 14)))
-        assert longest_program(text) == exhaustive_longest(text), text
+        assert longest_program(text)[0] == exhaustive_longest(text), text
 
 
 def test_ten_thousand_lines_need_few_parses(monkeypatch):
     parsed = 0
-    real = ast.parse
+    real = compile
 
     def counting(source, *arguments, **keywords):
         nonlocal parsed
@@ -132,8 +133,8 @@ def test_ten_thousand_lines_need_few_parses(monkeypatch):
     code = "".join(f"def f{i}(x):\n    y = x + {i}\n    return y\n\n\n" for i in range(800))
     prose = "Don't worry (it's explained below):\n" * 3000
     text = prose + code + prose
-    monkeypatch.setattr("data.longest_program.ast.parse", counting)
-    assert longest_program(text).strip() == code.strip()
+    monkeypatch.setattr("data.longest_program.compile", counting, raising=False)
+    assert longest_program(text)[0].strip() == code.strip()
     assert parsed < 10 * text.count("\n")
 
 
@@ -142,7 +143,7 @@ def test_ten_thousand_lines_need_few_parses(monkeypatch):
 )
 def test_hopeless_texts_stay_within_the_effort(line, monkeypatch):
     parsed = 0
-    real = ast.parse
+    real = compile
 
     def counting(source, *arguments, **keywords):
         nonlocal parsed
@@ -150,9 +151,20 @@ def test_hopeless_texts_stay_within_the_effort(line, monkeypatch):
         return real(source, *arguments, **keywords)
 
     text = line * (5000 // line.count("\n"))
-    monkeypatch.setattr("data.longest_program.ast.parse", counting)
+    monkeypatch.setattr("data.longest_program.compile", counting, raising=False)
     longest_program(text)
     assert parsed < 40 * text.count("\n") + 20_000
+
+
+def test_the_tree_is_that_of_the_run():
+    rng = random.Random(1)
+    for _ in range(300):
+        text = "\n".join(rng.choices(FRAGMENTS, k=rng.randrange(1, 30)))
+        code, tree = longest_program(text)
+        expected = parse(code)
+        assert (tree is None) == (expected is None), text
+        if tree is not None:
+            assert ast.dump(tree, include_attributes=True) == ast.dump(expected, include_attributes=True)
 
 
 def test_stop_strings_cut_at_the_earliest():
