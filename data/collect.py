@@ -5,8 +5,8 @@
 
 A join of the files that `python evaluate.py` wrote with the same arguments, then the rules of
 data/pairing.py. Needs no model; the programs of the pairs are run once more (pairing.rerun), and problems
-whose tests are broken or too weak are left out (pairing.check_problems). Beside the pairs,
-pairs.jsonl.meta.json holds the counts and the report on the dataset.
+whose tests are broken, too weak or too few are left out (pairing.check_problems, pairing.min_tests). Beside
+the pairs, pairs.jsonl.meta.json holds the counts and the report on the dataset.
 """
 
 import dataclasses
@@ -37,7 +37,7 @@ from data.pairing import (
     preference_pair,
     select_pairs,
 )
-from data.problem_check import faulty_problems
+from data.problem_check import faulty_problems, has_few_tests
 from data.problems import CACHE, load_problems
 from data.protocols import Protocol, choose_protocol
 from data.samples import Sample
@@ -168,8 +168,8 @@ def collect_pairs(
     """Records -> pairs and report: a function of its arguments, whatever the order of the records.
 
     `source` gives a sample's whole program, `rerun` judges programs again, `check` finds faulty problems,
-    those that repeat one of `benchmarks` are left out, `provenance` (checkpoint and tokenizer digests) goes
-    into every pair's meta.
+    those that repeat one of `benchmarks` or have few tests are left out, `provenance` (checkpoint and
+    tokenizer digests) goes into every pair's meta.
     """
     judged = join(problems, completions, results)
     by_id = {problem.task_id: problem for problem in problems}
@@ -179,13 +179,22 @@ def collect_pairs(
         hits = problem_hits(sampled, benchmark_index(benchmarks, config.ngram))
     contaminated = {hit.task_id for hit in hits}
     clean = {task_id: rows for task_id, rows in judged.items() if task_id not in contaminated}
+    weak = {task_id for task_id, rows in clean.items() if is_weak(by_id[task_id], rows, config.min_tests)}
+    clean = {task_id: rows for task_id, rows in clean.items() if task_id not in weak}
     selection = select_pairs(clean, by_id, config, seed=seed, source=source, rerun=rerun, check=check)
     if contaminated:
         selection.dropped["problems: repeat a benchmark"] = len(contaminated)
+    if weak:
+        selection.dropped[f"problems: fewer than {config.min_tests} tests"] = len(weak)
     report = dataset_report(judged, selection, hits)
     report["decontaminated_against"] = {name: len(found) for name, found in (benchmarks or {}).items()}
     pairs = [preference_pair(pairing, provenance or {}) for pairing in selection.pairings]
     return Collection(pairs, report)
+
+
+def is_weak(problem: Problem, rows: list[Judged], least: int) -> bool:
+    """Whether a problem has fewer tests than a verdict needs to be trusted (pairing.min_tests)."""
+    return has_few_tests(problem, max(result.tests_total for _, result in rows), least)
 
 
 def write_pairs(path: Path | str, collection: Collection, **facts: object) -> None:

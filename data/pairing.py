@@ -47,6 +47,8 @@ class PairingConfig:
     rerun: bool = True  # before they form a pair, a passing program must pass again, and a slow one time out
     # Leave out problems whose reference solution fails, or whose tests pass a program that ignores its input.
     check_problems: bool = True
+    # Leave out problems with fewer tests (assertions, or what the harness counted): a wrong program may pass.
+    min_tests: int = 3
     # Names or files of benchmarks; training problems that repeat one are dropped (data/decontaminate.py).
     benchmarks: list[str] = field(default_factory=list)
     ngram: int = 13  # words in a row that count as the same text
@@ -63,6 +65,8 @@ def check_config(config: PairingConfig) -> None:
     for name in ("per_problem", "uses", "ngram"):
         if getattr(config, name) < 1:
             raise ValueError(f"pairing.{name} is {getattr(config, name)}, at least 1 expected")
+    if config.min_tests < 0:
+        raise ValueError(f"pairing.min_tests is {config.min_tests}, at least 0 (any) expected")
     for name in ("pass_rate", "distance"):
         limits = list(getattr(config, name))
         if len(limits) != 2 or not 0 <= limits[0] <= limits[1] <= 1:

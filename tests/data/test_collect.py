@@ -590,3 +590,23 @@ def test_files_that_do_not_belong_together_are_refused():
 def test_settings_that_make_no_sense_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         collect({"a": [RIGHT, WRONG]}, **settings)
+
+
+def test_problems_with_few_tests_are_left_out_and_counted():
+    texts = [RIGHT, WRONG]
+    rows = [(name, i, text) for name in ("few", "more") for i, text in enumerate(texts)]
+
+    def tested(name: str, number: int) -> Problem:
+        return dataclasses.replace(problem(name), test=f"assert {name}([1]) == 1\n" * number)
+
+    arguments = (
+        [tested("few", 2), tested("more", 3)],
+        [completion(*row) for row in rows],
+        [result(name, i, VERDICTS[text]) for name, i, text in rows],
+    )
+    found = collect_pairs(*arguments, config(quota={}), seed=1)
+    assert [pair.task_id for pair in found.pairs] == ["toy/more"]
+    assert found.report["dropped"]["problems: fewer than 3 tests"] == 1
+    assert "fewer than 3 tests" in table(found.report)
+    every = collect_pairs(*arguments, config(quota={}, min_tests=0), seed=1)
+    assert [pair.task_id for pair in every.pairs] == ["toy/few", "toy/more"]
