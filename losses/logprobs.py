@@ -100,13 +100,13 @@ class _TokenLogps(torch.autograd.Function):
         pull = torch.empty_like(hidden) if pull_needed else None
 
         for rows in blocks(len(hidden), tile[0]):
-            x = hidden[rows].to(dtype)
+            x = _factor(hidden[rows], dtype)
             top = x.new_full((len(x), 1), -torch.inf, dtype=full)  # running maximum of the logits, base 2
             rest = torch.zeros_like(top)  # sum of 2^(z - top) over all but the target
             chosen = torch.zeros_like(top)  # logit of the target
             mean = x.new_zeros(x.shape, dtype=full) if pull_needed else None  # sum of 2^(z - top) * weight
             for columns in blocks(len(weight), tile[1]):
-                w = weight[columns].to(dtype)
+                w = _factor(weight[columns], dtype)
                 logits, slope = tile_logits(x, w, softcap)
                 position, inside = _locate(target[rows], columns)
                 chosen = torch.where(inside, logits.gather(1, position), chosen)
@@ -118,7 +118,7 @@ class _TokenLogps(torch.autograd.Function):
                     powers *= slope
                 powers = powers.to(dtype)
                 if pull_needed:
-                    _accumulate(mean.mul_(shrink), powers, w)
+                    _accumulate(mean.mul_(shrink), _factor(powers, dtype), w)
                 if keep:
                     ctx.kept[rows.start, columns.start] = powers, top
 
@@ -153,10 +153,10 @@ class _TokenLogps(torch.autograd.Function):
         grad_weight = torch.empty_like(weight)
         with torch.autocast(hidden.device.type, enabled=False):
             for columns in blocks(len(weight), tile[1]):
-                w = weight[columns].to(dtype)
+                w = _factor(weight[columns], dtype)
                 total = torch.zeros_like(w, dtype=lse.dtype)
                 for rows in blocks(len(hidden), tile[0]):
-                    x, g = hidden[rows].to(dtype), grad[rows]
+                    x, g = _factor(hidden[rows], dtype), grad[rows]
                     position, inside = _locate(target[rows], columns)
                     if ctx.kept is None:
                         logits, slope = tile_logits(x, w, softcap)
@@ -166,9 +166,16 @@ class _TokenLogps(torch.autograd.Function):
                         powers, top = ctx.kept[rows.start, columns.start]
                         powers = powers * (-g * torch.exp2(top - lse[rows]))
                     powers.scatter_add_(1, position, torch.where(inside, g * missed[rows], 0))
-                    _accumulate(total, powers.to(dtype).T, x)
+                    _accumulate(total, _factor(powers, dtype).T, x)
                 grad_weight[columns] = total
         return grad_hidden, grad_weight, None, None, None, None, None, None
+
+
+def _factor(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """x rounded to the products' type; widened again for a CPU that has no instructions for bfloat16."""
+    slow = x.device.type == "cpu" and dtype == torch.bfloat16
+    slow = slow and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return x.to(dtype).float() if slow else x.to(dtype)
 
 
 def _locate(target: Tensor, columns: slice) -> tuple[Tensor, Tensor]:

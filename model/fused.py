@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from model.half_products import widened
+
 
 def _scale(x: Tensor, eps: float) -> Tensor:
     """1 / sqrt(mean(x^2) + eps) over the last dimension, which is kept."""
@@ -102,14 +104,14 @@ class _HalfAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx, q: Tensor, k: Tensor, v: Tensor, scale: float, mask: Mask) -> Tensor:
         k, v = (t.transpose(0, 1).contiguous() for t in (k, v))  # [K, S, E]
-        wide_k = k.float().transpose(1, 2)
+        wide_k, v_factor = k.float().transpose(1, 2), widened(v, q.dtype)
         out, kept = torch.empty_like(q), []
         for start, stop, seen in _query_blocks(len(q), k.shape[1]):
             block = _by_group(q[start:stop], len(k))  # [K, G L', E]
             scores = torch.bmm(block.float() * scale, wide_k[..., :seen])
             scores.view(-1, stop - start, seen).add_(mask(stop - start, seen))
             weights = scores.softmax(-1).to(q.dtype)
-            out[start:stop] = _by_token(weights @ v[:, :seen], stop - start)
+            out[start:stop] = _by_token(widened(weights, q.dtype) @ v_factor[:, :seen], stop - start)
             kept.append(weights)
         ctx.scale = scale
         ctx.save_for_backward(q, k, v, *kept)
@@ -118,15 +120,18 @@ class _HalfAttention(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient: Tensor):
         q, k, v, *kept = ctx.saved_tensors
+        dtype = q.dtype
+        k, v = widened(k, dtype), widened(v, dtype)
         dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
         for (start, stop, seen), weights in zip(_query_blocks(len(q), k.shape[1]), kept, strict=True):
-            block, upper = (_by_group(t[start:stop], len(k)) for t in (q, gradient))
+            block, upper = (widened(_by_group(t[start:stop], len(k)), dtype) for t in (q, gradient))
+            weights = widened(weights, dtype)
             dv[:, :seen].baddbmm_(weights.transpose(1, 2), upper)
             dweights = torch.bmm(upper, v[:, :seen].transpose(1, 2))
             dscores = torch.ops.aten._softmax_backward_data(dweights, weights, -1, weights.dtype)
             dk[:, :seen].baddbmm_(dscores.transpose(1, 2), block, alpha=ctx.scale)
             dq[start:stop] = _by_token(torch.bmm(dscores, k[:, :seen]).mul_(ctx.scale), stop - start)
-        return dq, dk.transpose(0, 1), dv.transpose(0, 1), None, None
+        return dq, dk.transpose(0, 1).to(dtype), dv.transpose(0, 1).to(dtype), None, None
 
 
 def _query_blocks(new: int, total: int) -> Iterator[tuple[int, int, int]]:
@@ -152,4 +157,5 @@ def half_attention(q: Tensor, k: Tensor, v: Tensor, scale: float, mask: Mask) ->
 
     `mask(n, m)` [n, m] float32 is 0 where the last n of m tokens may look and -inf elsewhere.
     """
-    return _HalfAttention.apply(q, k, v, scale, mask)
+    with torch.autocast("cpu", enabled=False):  # which would round the scores
+        return _HalfAttention.apply(q, k, v, scale, mask)

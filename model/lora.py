@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from model.half_products import linear
 from model.layouts import Published, published_tensors
 from model.transformer import Transformer
 
@@ -53,19 +53,21 @@ class AdaptedLinear(nn.Module):
     """A linear layer with adapters on the published matrices it is made of. Its own names stay."""
 
     def __init__(
-        self, linear: nn.Linear, place: Published, adapters: dict[str, Adapter], scale: float
+        self, layer: nn.Linear, place: Published, adapters: dict[str, Adapter], scale: float
     ) -> None:
         super().__init__()
-        self.weight, self.bias = linear.weight, linear.bias
+        self.weight, self.bias = layer.weight, layer.bias
         self.adapters, self.scale, self.enabled = nn.ModuleDict(adapters), scale, True
         self.place = place
 
     def forward(self, x: Tensor) -> Tensor:
-        base = F.linear(x, self.weight, self.bias)
+        base = linear(x, self.weight, self.bias)
         if not self.enabled:
             return base
         change = [
-            F.linear(F.linear(x, adapter.a), adapter.b) if adapter else x.new_zeros(*x.shape[:-1], rows)
+            linear(linear(x, adapter.a, None), adapter.b, None)
+            if adapter
+            else x.new_zeros(*x.shape[:-1], rows)
             for adapter, rows in self.parts()
         ]
         change = torch.cat(change, dim=-1) if len(change) > 1 else change[0]

@@ -16,6 +16,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from model.transformer import Linear
+
 LIMIT_BYTES = 2**30  # larger models are limited by other things than the order of their weights
 DTYPES = (torch.float32, torch.bfloat16)
 
@@ -41,7 +43,7 @@ class PackedLinears:
 
 def computes_linear(module: nn.Module) -> bool:
     """Whether a call is exactly x W^T + b; adapters and other changes of forward are left alone."""
-    plain = isinstance(module, nn.Linear) and type(module).forward is nn.Linear.forward
+    plain = isinstance(module, nn.Linear) and type(module).forward in (nn.Linear.forward, Linear.forward)
     return plain and "forward" not in vars(module)
 
 

@@ -22,6 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from model.attention import Pairs, pair_attention, pairs_apart, unshare
 from model.config import ModelConfig
 from model.fused import rms_norm, swiglu
+from model.half_products import linear
 from model.rotary import Rope, Tables, rotary_tables, rotate
 
 
@@ -42,6 +43,9 @@ class Linear(nn.Linear):
 
     def reset_parameters(self) -> None:
         pass
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear(x, self.weight, self.bias)
 
 
 class Embedding(nn.Embedding):
@@ -101,9 +105,8 @@ class Attention(nn.Module):
         if self.clip:
             qkv = qkv.clamp(-self.clip, self.clip)
         if tables is None or self.qk_norm:
-            q, k, v = self._split_and_norm(qkv)
-            if tables is not None:
-                q, k = rotate(q, tables), rotate(k, tables)
+            q, k, v = self._split(qkv)
+            q, k = (q, k) if tables is None else (rotate(q, tables), rotate(k, tables))
         else:  # q and k side by side still: one rotation for both
             both, v = qkv.split([sum(self.sizes[:2]), self.sizes[2]], dim=-1)
             both, v = (t.view(len(x), -1, self.head_width) for t in (both, v))  # [T, heads, E]
@@ -116,8 +119,8 @@ class Attention(nn.Module):
             mixed = self.attend(q, k, v, pairs, **self.kind)
         return self.out(mixed.flatten(1))
 
-    def _split_and_norm(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """[T, (H + 2K) E] -> q [T, H, E], k and v [T, K, E]."""
+    def _split(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """[T, (H + 2K) E] -> q [T, H, E], k and v [T, K, E]; q and k normed where the family does."""
         q, k, v = qkv.split(self.sizes, dim=-1)
         if self.qk_norm == "full":
             q, k = self.q_norm(q), self.k_norm(k)
