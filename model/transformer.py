@@ -109,7 +109,7 @@ class Attention(nn.Module):
             q, k = (q, k) if tables is None else (rotate(q, tables), rotate(k, tables))
         else:  # q and k side by side still: one rotation for both
             both, v = qkv.split([sum(self.sizes[:2]), self.sizes[2]], dim=-1)
-            both, v = (t.view(len(x), -1, self.head_width) for t in (both, v))  # [T, heads, E]
+            both, v = (t.unflatten(1, (-1, self.head_width)) for t in (both, v))  # [T, heads, E], T may be 0
             q, k = rotate(both, tables).split([self.heads, v.shape[1]], dim=1)
         if pairs is None:
             mixed = cache.attend(self.layer, q, k, v, **self.kind)

@@ -282,6 +282,18 @@ def test_the_pair_layout_equals_separate_forwards_values_and_gradients(name):
         torch.testing.assert_close(a, b, atol=1e-10, rtol=1e-10, msg=parameter)
 
 
+@pytest.mark.parametrize("name", VARIANTS | LENGTH_VARIANTS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_batch_of_nothing_passes_with_gradients_of_zero(name, dtype):
+    """A process gets one where there are fewer microbatches than processes, and must still take part."""
+    model = build((VARIANTS | LENGTH_VARIANTS)[name], dtype)
+    nothing = torch.empty(0, dtype=torch.int64)
+    hidden = model(nothing, nothing, nothing.view(0, 4))
+    assert hidden.shape == (0, 32)
+    hidden.sum().backward()
+    assert all(not p.grad.any() for p in model.parameters() if p.grad is not None)
+
+
 def test_batch_mates_change_nothing():
     model = build(BASE, torch.float32)
     _, spans = layout(PAIRS)
