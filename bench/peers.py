@@ -2,6 +2,7 @@
 
     python bench/peers.py                      two rounds of four steps on two models; minutes on two cores
     python bench/peers.py --models tiny --rounds 3
+    python bench/peers.py --models wide --dtype fp32
     python bench/peers.py --make               only write the models and the pairs, to out/bench
 
 tiny is a Llama of 9 M parameters with a vocabulary of 4,096, 4 pairs a step, float32; wide is a Qwen2 of 71 M
@@ -182,13 +183,17 @@ def main() -> None:
     )
     parser.add_argument("--models", nargs="+", choices=SETTINGS, default=list(SETTINGS))
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--dtype", choices=("fp32", "amp", "bf16"), help="instead of each model's own")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--steps", type=int, default=4, help="per run; the first is left out")
     parser.add_argument("--folder", type=Path, default=ROOT / "out" / "bench")
     parser.add_argument("--make", action="store_true", help="write models and pairs, measure nothing")
     args = parser.parse_args()
-    for name in args.models:
-        make(args.folder / name, SETTINGS[name])
+    settings = {name: SETTINGS[name] for name in args.models}
+    if args.dtype:
+        settings = {name: setting._replace(dtype=args.dtype) for name, setting in settings.items()}
+    for name, setting in settings.items():
+        make(args.folder / name, setting)
     if args.make:
         print(f"wrote {', '.join(args.models)} to {args.folder}")
         return
@@ -198,14 +203,14 @@ def main() -> None:
     if skipped:
         print(f"not installed: {', '.join(skipped)} (pip install -r requirements-bench.txt)")
     results = {}
-    for name in args.models:
+    for name, setting in settings.items():
         runs: dict[str, list[dict]] = {method: [] for method in methods}
         for turn in range(args.rounds):
             for method in methods if turn % 2 == 0 else methods[::-1]:
-                runs[method].append(run(method, args.folder / name, SETTINGS[name], args.steps))
+                runs[method].append(run(method, args.folder / name, setting, args.steps))
         results[name] = {method: summary(of) for method, of in runs.items()}
         compare(results[name])
-        print_table(f"{name}: {SETTINGS[name].batch} pairs a step, {SETTINGS[name].dtype}", results[name])
+        print_table(f"{name}: {setting.batch} pairs a step, {setting.dtype}", results[name])
     where = {name: installed(name) for name in ("torch", "transformers", "trl")}
     where |= {"machine": platform.machine(), "threads": torch.get_num_threads()}
     print("BENCH", json.dumps({"name": "peers", **where, "models": results}))
