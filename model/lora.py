@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from model.half_products import linear
 from model.layouts import Published, published_tensors
 from model.transformer import Transformer
+from model.wrong_folder import what_it_is
 
 PROJECTIONS = {
     "attention.qkv": ("q_proj", "k_proj", "v_proj"),
@@ -35,6 +36,7 @@ REFUSED = (  # settings of PEFT with which an adapter is more than B A, or belon
 )  # fmt: skip
 CHANGE_BASE = ("pissa", "olora", "loftq", "corda", "lora_ga")  # ways to start that change the base's weights
 
+MERGE_FIRST = "merge such adapters into their base with PEFT (merge_and_unload) and use that folder"
 ADAPTER_NAME = re.compile(r"(?:base_model\.)?(?:model\.)?(.+)\.lora_([AB])(?:\.default)?\.weight")
 
 
@@ -278,12 +280,18 @@ def read_adapter_config(folder: Path) -> dict:
     path = folder / "adapter_config.json"
     if not path.is_file():
         raise ValueError(f"{path} is missing: a folder with adapters has it beside adapter_model.safetensors")
-    config = json.loads(path.read_text())
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise ValueError(f"{path} is not JSON: {what_it_is(path)}") from None
     odd = [key for key in REFUSED if config.get(key)]
     odd += ["bias"] * (config.get("bias", "none") != "none")
     odd += ["init_lora_weights"] * str(config.get("init_lora_weights")).startswith(CHANGE_BASE)
+    odd += ["r"] * (not isinstance(config.get("r"), int)) + ["lora_alpha"] * ("lora_alpha" not in config)
     if config.get("peft_type") != "LORA" or odd:
-        raise ValueError(f"{folder}: only plain LORA is supported, found {config.get('peft_type')} {odd}")
+        raise ValueError(
+            f"{folder}: only plain LORA is supported, found {config.get('peft_type')} {odd}; {MERGE_FIRST}"
+        )
     return config
 
 
@@ -292,11 +300,15 @@ def read_adapters(folder: Path) -> dict[tuple[str, str], Tensor]:
     path = folder / "adapter_model.safetensors"
     if not path.is_file():
         raise ValueError(f"{path} is missing; save the adapters as safetensors")
+    try:
+        tensors = load_file(path)
+    except Exception:  # the package has its own kinds
+        raise ValueError(f"{path} is not a safetensors file: {what_it_is(path)}") from None
     stored = {}
-    for name, tensor in load_file(path).items():
+    for name, tensor in tensors.items():
         found = ADAPTER_NAME.fullmatch(name)
         if not found:
-            raise ValueError(f"{path}: {name} is not the lora_A or lora_B of a matrix")
+            raise ValueError(f"{path}: {name} is not the lora_A or lora_B of a layer's matrix; {MERGE_FIRST}")
         stored[found[1], found[2].lower()] = tensor
     lost = [name for name, letter in stored if (name, "ab".replace(letter, "")) not in stored]
     if lost:

@@ -203,11 +203,17 @@ def test_adapter_files_that_hold_something_else_are_errors(tmp_path, change, mes
     save_file(change(load_file(path)), path)
     with pytest.raises(ValueError, match=message):
         load_adapters(tiny(), tmp_path)
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d")
+    with pytest.raises(ValueError, match=r"adapter_model\.safetensors is not .* `git lfs pull`"):
+        load_adapters(tiny(), tmp_path)
     path.unlink()
     with pytest.raises(ValueError, match=r"adapter_model\.safetensors is missing"):
         load_adapters(tiny(), tmp_path)
     with pytest.raises(ValueError, match=r"adapter_config\.json is missing"):
         load_adapters(tiny(), tmp_path / "nowhere")
+    (tmp_path / "adapter_config.json").write_text("<html>")
+    with pytest.raises(ValueError, match=r"adapter_config\.json is not JSON: it is a web page"):
+        load_adapters(tiny(), tmp_path)
 
 
 # ---- against PEFT
