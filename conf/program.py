@@ -13,9 +13,10 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue
 
 from conf.schema import Config
-from model.distributed import finish
+from model.distributed import finish, leave
 from model.training import read_position
 from model.wrong_folder import check_folder
 
@@ -42,28 +43,44 @@ OmegaConf.register_new_resolver("run_dir", run_dir, replace=True)
 def program(main: Callable[[Config], int | None]) -> Callable[[], None]:
     """Make `main(cfg)` a Hydra program; what it returns is the exit code.
 
-    ValueError and OSError are the user's to mend: one line, exit code 1; torchrun then ends the other
-    processes. Set HYDRA_FULL_ERROR=1 (Hydra's own switch) to see the traceback.
+    ValueError, OSError and a value that was not given are the user's to mend: one line, exit code 1; torchrun
+    then ends the other processes. Set HYDRA_FULL_ERROR=1 (Hydra's own switch) to see the traceback. With a
+    `cfg` the program is a function: Hydra is passed by, and the process goes on whatever happens.
     """
 
     @functools.wraps(main)
     def guarded(cfg: Config) -> None:
         try:
             code = main(cfg)
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, MissingMandatoryValue) as error:
             if os.environ.get("HYDRA_FULL_ERROR"):
                 raise
             sys.stdout.flush()
             rank = os.environ.get("RANK", "0")
+            if isinstance(error, MissingMandatoryValue):
+                error = f"{error.full_key} is not set; give it as {error.full_key}=..."
             print(f"error{f' in process {rank}' * (rank != '0')}: {error}", file=sys.stderr)
             sys.exit(1)
         finish()
         if code:
             sys.exit(code)
 
-    return hydra.main(version_base="1.3", config_path=str(Path(__file__).parent), config_name="config")(
+    run = hydra.main(version_base="1.3", config_path=str(Path(__file__).parent), config_name="config")(
         guarded
     )
+
+    @functools.wraps(main)
+    def started(cfg: Config | None = None) -> None:
+        if cfg is not None:
+            return run(cfg)
+        try:
+            run()
+        except BaseException as error:
+            leave(error)
+            raise
+        leave()
+
+    return started
 
 
 def checkpoint_folder(cfg: Config, name: str | None) -> Path:

@@ -21,7 +21,8 @@ from model.checkpoint import save_model
 from model.families import parse_config
 from model.transformer import Transformer
 
-CONF = Path(__file__).parent.parent / "conf"
+ROOT = Path(__file__).parent.parent
+CONF = ROOT / "conf"
 ARCHITECTURE = {
     "model_type": "llama",
     "hidden_size": 32,
@@ -44,17 +45,19 @@ def compose_config(*overrides: str) -> DictConfig:
     return cfg
 
 
+def free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
+
+
 def run_processes(arguments: list[str], folder: Path, count: int = 2) -> str:
     """Run `python ARGUMENTS` in `folder` as that many processes that find one another, as torchrun would.
 
     Returns what they printed, once all have ended well.
     """
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        port = server.getsockname()[1]
-    root = Path(__file__).parent.parent
-    meeting = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    environment = os.environ | meeting | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
+    meeting = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    environment = os.environ | meeting | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     started = [
         subprocess.Popen(
             [sys.executable, *arguments],

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 import train_dpo
 import train_sft
 from model.checkpoint import load_model
+from model.distributed import leave
 from tests.conftest import compose_config, run_processes
 from tests.test_train_dpo import SMALL, metrics
 from tests.test_train_sft import SMALL as SFT
@@ -53,8 +54,8 @@ def run(main: object, *overrides: str) -> int:
     os.environ["MASTER_PORT"] = str(int(os.environ["MASTER_PORT"]) + 1)  # the processes meet anew
     try:
         main(compose_config(*overrides))
-    except SystemExit as leave:
-        return int(leave.code or 0)
+    except SystemExit as end:
+        return int(end.code or 0)
     return 0
 
 
@@ -206,5 +207,4 @@ def test_torchrun_starts_it_and_a_loss_that_couples_pairs_is_refused(tmp_path, t
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
-    sys.stdout.flush()
-    os._exit(0)  # the group is left; tearing gloo's threads down at exit aborted once in a while
+    leave()

@@ -246,6 +246,7 @@ def test_pair_sums_are_weighted_sums_over_each_completion(tiny_policy):
         (("model.dtype=int8",), "model.dtype is 'int8', expected one of"),
         (("run.init=missing",), "no checkpoint 'missing'"),
         (("model.path=org/model",), "there is no folder org/model"),
+        (("model.path=???",), r"model\.path is not set; give it as model\.path="),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_1(train, capsys, overrides, message):

@@ -3,14 +3,18 @@
 Both processes run `main` below and the first writes what it saw; the tests compare it with one process.
 """
 
+import contextlib
 import copy
 import os
+import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from losses.logprobs import token_logps
@@ -19,6 +23,7 @@ from model.distributed import (
     first,
     gather,
     largest,
+    leave,
     on_first,
     require_one_process,
     reshard,
@@ -31,7 +36,7 @@ from model.distributed import (
 from model.optim import MasterAdamW, adamw, clip_grad_norm
 from model.rotary import Rope
 from model.transformer import ModelConfig, Transformer
-from tests.conftest import run_processes
+from tests.conftest import ROOT, free_port, run_processes
 
 PAIRS = 5  # over two processes: three and two
 DTYPES = (torch.float32, torch.bfloat16)
@@ -148,6 +153,34 @@ def main(folder: Path) -> None:
     print("printed by", rank)
     torch.save(seen, folder / f"seen-{rank}.pt")
     finish()
+
+
+def straggle(rank: int) -> None:
+    """The first process ends while what the second one sends it still arrives."""
+    group = setup(torch.device("cpu")), dist.group.WORLD  # as a sharded model, it holds the group to the end
+    assert len(group) == total(1.0)
+    if rank == 0:
+        for _ in range(20):
+            dist.all_reduce(torch.ones(1000), async_op=True)
+        leave(SystemExit(3))
+    time.sleep(0.05)
+    with contextlib.suppress(RuntimeError):  # the first process is gone
+        for _ in range(20):
+            dist.all_reduce(torch.ones(1000))
+    leave(KeyError("named"))
+
+
+def end_often() -> None:
+    """Print the exit codes of processes that were forked off here, where everything is imported."""
+    port = int(os.environ["MASTER_PORT"])
+    for attempt in range(8):
+        children = []
+        for rank in range(2):
+            if not (child := os.fork()):
+                os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "MASTER_PORT": str(port + attempt)}
+                straggle(rank)
+            children.append(child)
+        print("codes", [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children], flush=True)
 
 
 @pytest.fixture(scope="module")
@@ -320,5 +353,27 @@ def test_half_an_environment_is_refused(monkeypatch):
         setup(torch.device("cpu"))
 
 
+@slow
+def test_a_process_ends_with_its_own_code_whatever_is_still_on_its_way(tmp_path):
+    """Without `leave` about half of the first processes were aborted: exit code -6."""
+    environment = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    done = subprocess.run(
+        [sys.executable, __file__, "end often"],
+        env=os.environ | environment | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.stdout.splitlines() == ["codes [3, 1]"] * 8
+    assert done.stderr.count("KeyError: 'named'") == 8
+
+
+def test_alone_a_program_ends_as_any_other():
+    leave(SystemExit(3))
+    leave()
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    end_often() if sys.argv[1] == "end often" else main(Path(sys.argv[1]))
+    leave()
