@@ -28,6 +28,7 @@ from data.sandbox.library import FUNCTIONS, make
 from data.sandbox.sharing import Shared, set_state
 
 SET_COSTS, DEQUE_COSTS = 4, 12  # memory of an empty one, in small values
+HANDLE_COSTS, EXCEPTION_COSTS, CLASS_COSTS = 10, 100, 1000  # time to make one, likewise
 
 
 class Decoder:
@@ -50,6 +51,7 @@ class Decoder:
         self.rebuild = rebuild
         self.depth = 0
         self.left = MAX_VALUES
+        self.named_tuples: dict[tuple, type] = {}
 
     def decode(self) -> object:
         """The next value. Anything wrong with the bytes is a CodecError."""
@@ -190,6 +192,7 @@ def read_reference(decoder: Decoder) -> object:
 
 def read_exception(decoder: Decoder) -> BaseException:
     decoder.depth += 1
+    decoder.expect(EXCEPTION_COSTS)
     if decoder.depth > MAX_DEPTH or decoder.rebuild is None:
         raise CodecError("an exception where none can be")
     parts = [decoder.value() for _ in range(6)]
@@ -242,7 +245,11 @@ def read_named_tuple(decoder: Decoder) -> tuple:
         return tuple.__new__(kind, items)
     if len(items) != len(fields) or len(fields) > 1000:
         return items
-    return collections.namedtuple(name, fields, rename=True)._make(items)
+    made = decoder.named_tuples
+    if (name, fields) not in made:
+        decoder.expect(CLASS_COSTS)
+        made[name, fields] = collections.namedtuple(name, fields, rename=True)
+    return made[name, fields]._make(items)
 
 
 def read_fraction(decoder: Decoder) -> fractions.Fraction:
@@ -280,6 +287,11 @@ def read_object_array(decoder: Decoder) -> object:
     container = container.reshape(shape)
     decoder.shared.fill(number, container)
     return container
+
+
+def read_handle(decoder: Decoder) -> object:
+    decoder.expect(HANDLE_COSTS)
+    return decoder.foreign(decoder)
 
 
 def read_array(decoder: Decoder) -> array.array:
@@ -343,6 +355,6 @@ TAGS: dict[bytes, Callable[[Decoder], object]] = {
     b"K": read_instance,
     b"G": read_member,
     b"L": lambda decoder: FUNCTIONS[decoder.text()],
-    b"H": lambda decoder: decoder.foreign(decoder),
+    b"H": read_handle,
 }
 READERS = {tag[0]: reader for tag, reader in TAGS.items()}

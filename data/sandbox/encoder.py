@@ -223,7 +223,8 @@ def write_tuple(encoder: Encoder, value: tuple) -> None:
 def write_pairs(encoder: Encoder, value: dict) -> None:
     encoder.enter()
     encode = encoder.encode
-    for key, item in dict.items(value):
+    ordered = isinstance(value, collections.OrderedDict)  # has an order of its own
+    for key, item in (collections.OrderedDict if ordered else dict).items(value):
         encode(key)
         encode(item)
     encoder.depth -= 1
@@ -236,8 +237,8 @@ def write_dict(encoder: Encoder, value: dict) -> None:
     if kind is collections.OrderedDict or kind is collections.Counter:
         encoder.parts.append(b"O" if kind is collections.OrderedDict else b"C")
     elif kind is collections.defaultdict and (
-        value.default_factory is None or value.default_factory in TYPE_NAMES
-    ):
+        encoder.shared is not None or value.default_factory is None or value.default_factory in TYPE_NAMES
+    ):  # any other factory is an object that only the conversation can name
         encoder.parts.append(b"D")
         encoder.encode(value.default_factory)
     else:
@@ -345,7 +346,7 @@ def write_numpy_scalar(encoder: Encoder, value: object) -> None:
 def write_numpy_array(encoder: Encoder, value: object) -> None:
     base = loaded_numpy().ndarray
     value = value if type(value) is base else base.view(value, base)
-    if value.dtype.kind == "O" and value.ndim:
+    if value.dtype.kind == "O":
         if encoder.begin(value):
             encoder.parts.append(b"o")
             write_sequence(encoder, value.shape, b"t")

@@ -143,7 +143,8 @@ def contents(container: object) -> tuple | bytes:
     if isinstance(container, list):
         return tuple(list.__iter__(container))
     if isinstance(container, dict):
-        return (*dict.keys(container), *dict.values(container))
+        kind = collections.OrderedDict if isinstance(container, collections.OrderedDict) else dict
+        return (*kind.keys(container), *kind.values(container))
     if isinstance(container, float):  # a not-a-number: has an identity, and cannot change
         return ()
     if isinstance(container, bytearray):

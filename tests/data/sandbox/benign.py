@@ -23,8 +23,11 @@ RETURNS_42 = "assert f() == 42"
 
 def right(name: str, source: str, test: str = RETURNS_42, seconds: float = 5.0) -> None:
     """`test` is the body of check(candidate), where `f` is the candidate too."""
-    body = "\n".join("    " + line for line in test.split("\n"))
-    CASES.append(Case(name, source, f"def check(candidate):\n{body}\n", seconds))
+    CASES.append(Case(name, source, body_of(test), seconds))
+
+
+def body_of(test: str) -> str:
+    return "def check(candidate):\n" + "\n".join("    " + line for line in test.split("\n")) + "\n"
 
 
 # standard streams

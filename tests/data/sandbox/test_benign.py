@@ -9,9 +9,9 @@ import sys
 import pytest
 
 from data.execution import Job, SandboxConfig, judge
-from tests.data.sandbox import benign, benign_habits, benign_values
+from tests.data.sandbox import benign, benign_habits, benign_library, benign_values
 
-CASES = [*benign.CASES, *benign_habits.CASES, *benign_values.CASES]
+CASES = [*benign.CASES, *benign_habits.CASES, *benign_library.CASES, *benign_values.CASES]
 
 # one process per program, nothing between program and test: what a verdict must agree with
 ORACLE = """

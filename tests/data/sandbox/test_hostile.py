@@ -14,10 +14,15 @@ import pytest
 
 from data.execution import Job, SandboxConfig, judge, zygote_for
 from data.sandbox import kernel
-from tests.data.sandbox import hostile, hostile_host, hostile_peer
+from tests.data.sandbox import hostile, hostile_forged, hostile_host, hostile_peer
 from tests.data.sandbox.hostile import Case
 
-CASES = [*hostile.CASES, *hostile_peer.CASES, *hostile_host.CASES]  # the first also holds most of the others'
+CASES = [
+    *hostile.CASES,
+    *hostile_peer.CASES,
+    *hostile_host.CASES,
+    *hostile_forged.CASES,
+]  # the first also holds most of the others'
 ROOT = Path(__file__).parents[3]
 TOKEN = f"sandbox-breach-{os.getpid()}"
 STRICT = SandboxConfig(workers=4, memory_mb=1024, scratch_mb=32)
