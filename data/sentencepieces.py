@@ -28,7 +28,8 @@ class SentencePieces:
     `named` are the contents of bos_token, eos_token and the like, `stop` ids that end a text: both are
     control tokens. Without a `prefix` the model's own setting holds, in front of the very start only.
     With `normalizes`, added tokens marked so are looked for only when spaces are replaced and the space in
-    front is there, and are themselves written that way: <tok> is then found as "\u2581<tok>".
+    front is there, and are themselves written that way: <tok> is then found as "\u2581<tok>", and decoded
+    with that space.
     """
 
     def __init__(
@@ -64,8 +65,13 @@ class SentencePieces:
         for i in set(range(count)) - self.control:
             if not model.is_unused(i):
                 self.bytes_of[i] = piece_bytes(pieces[i], model.is_byte(i))
+        if prefix is None:
+            prefix = Prefix(
+                "first" if model.encode("a") != model_without(serialized).encode("a") else "never"
+            )
+        lead = normalizes and prefix.scheme != "never"  # as found, so written: with the space in front
         for i in added.keys() - self.control - words:
-            self.bytes_of[i] = added[i].content.encode()
+            self.bytes_of[i] = (" " * (lead and added[i].normalized) + added[i].content).encode()
 
         # The model matches its user-defined pieces by itself, but must not match those that are control
         # tokens.
@@ -83,7 +89,10 @@ class SentencePieces:
         )
         self.late_tokens = {
             (all_of_them, spaced): TokenSplitter(
-                replace(token, content=SPACE * spaced + token.content.replace(" ", SPACE))
+                replace(
+                    token,
+                    content=SPACE * (spaced or (lead and i in plain)) + token.content.replace(" ", SPACE),
+                )
                 for i, token in (plain | control if all_of_them else plain).items()
                 if i in late
             )
@@ -91,10 +100,6 @@ class SentencePieces:
             for spaced in (False, True)
         }
 
-        if prefix is None:
-            prefix = Prefix(
-                "first" if model.encode("a") != model_without(serialized).encode("a") else "never"
-            )
         self.prefix = prefix
         self.strips_space = prefix.scheme != "never"
         self.bare = load_model(bytes(editable) + WITHOUT_PREFIX, path)

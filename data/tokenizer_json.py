@@ -59,7 +59,7 @@ class JsonPieces:
             if i not in self.control:
                 self.bytes_of[i] = to_bytes(piece)
         for i in added.keys() - self.control - words:
-            self.bytes_of[i] = added[i].content.encode()
+            self.bytes_of[i] = (" " * (i in self.spaced) + added[i].content).encode()
 
     def build(self, spec: dict, where: Path, added: Iterable[AddedToken]) -> None:
         """The package's tokenizers, for text from its start and for text that continues another."""
@@ -67,7 +67,14 @@ class JsonPieces:
         rows = [vars(token) | {"special": token.id in self.control} for token in added]
         spec = spec | {"truncation": None, "padding": None, "added_tokens": rows}
         self.tokens = build(spec, where)
+        # The space that is put in front of text is put in front of tokens that are normalised like it: they
+        # are found, in any text, and written as " <tok>".
+        prepends = has(spec.get("normalizer"), "Prepend")
+        self.spaced = {t.id for t in added if prepends and t.normalized and t.id not in self.control}
         continued = without_prefix(spec)
+        continued["added_tokens"] = [
+            row | {"content": " " * (row["id"] in self.spaced) + row["content"]} for row in rows
+        ]
         self.continued = self.tokens if continued == spec else build(continued, where)
 
     def encode(self, text: str, *, control: bool = False, start: bool = True) -> list[int]:
