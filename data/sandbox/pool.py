@@ -39,8 +39,8 @@ ENVIRONMENT = {
     "NUMEXPR_NUM_THREADS": "1",
 }
 START = (
-    "import sys; sys.path[0] = sys.argv[2]; import data.sandbox.warm; from data.sandbox.zygote import main; "
-    "main(int(sys.argv[1]), sys.argv[2], sys.argv[3])"
+    "import sys; sys.path[0] = sys.argv[2]; from data.sandbox.warm import main; main(); "
+    "from data.sandbox.zygote import main; main(int(sys.argv[1]), sys.argv[2], sys.argv[3])"
 )
 
 

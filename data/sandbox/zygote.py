@@ -27,6 +27,7 @@ def main(number: int, root: str, extra: str) -> None:
     for name in filter(None, extra.split(",")):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    remove_tree(os.path.join(os.environ["TMPDIR"], "bytecode"))
     sys.path[:] = [path for path in sys.path if path and os.path.abspath(path) != root]
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     gc.collect()
