@@ -314,11 +314,11 @@ class Engine:
         filler = -sum(lengths) % PROMPT_BLOCK  # one more sequence, of zeros, which the cache does not record
         ids = torch.tensor([i for ids in texts for i in ids] + [0] * filler, device=self.device)
         counts = torch.tensor([*lengths, filler] if filler else lengths, dtype=torch.int32)
-        positions = torch.cat([torch.arange(n) for n in counts]).to(self.device)
+        positions = torch.cat([*map(torch.arange, lengths), torch.zeros(filler, dtype=torch.int64)])
         spans = torch.zeros(len(counts), 4, dtype=torch.int32)
         spans[:, 0], spans[:, 1] = counts.cumsum(0) - counts, counts
         with self.packed.in_use():
-            self.model(ids, positions, spans, cache=self.cache)
+            self.model(ids, positions.to(self.device), spans, cache=self.cache)
 
     def release(self, slot: int) -> None:
         """One sample less needs the prompt."""

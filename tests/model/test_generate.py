@@ -111,6 +111,15 @@ def test_greedy_is_the_argmax_of_full_forwards(changes):
         assert done[request.key, 0].ids == ids[len(request.prompt_ids) :]
 
 
+def test_a_table_of_few_positions_is_enough():
+    """The tokens that fill a forward up have positions too."""
+    model = small_transformer(learned_positions=True, rope=None, context=40)
+    (done,) = generate(
+        model, [Request("a", list(range(30)), max_new_tokens=10, temperature=0.0)], batch_size=1
+    )
+    assert done.ids[-1] == full_logits(model, [*range(30), *done.ids[:-1]])[-1].argmax()
+
+
 def test_sampled_tokens_are_the_inverse_cdf_of_full_forwards():
     model = small_transformer()
     requests = ragged_requests(3, samples=2, temperature=0.7, max_new_tokens=12)
