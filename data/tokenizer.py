@@ -134,6 +134,8 @@ class Tokenizer:
         template = self.chat_template
         if variables.get("tools") and "tool_use" in self.chat_templates:
             template = self.chat_templates["tool_use"]
+        # Some files keep tool_calls: null or content: null; templates take an absent key well, and print None
+        messages = [{k: v for k, v in message.items() if v is not None} for message in messages]
         settings = {"messages": messages, "add_generation_prompt": add_generation_prompt}
         settings = {"tools": None, "documents": None} | self.named | variables | settings
         return self.renderer.render(template, settings, where=f"{self.folder}, chat template")

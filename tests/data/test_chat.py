@@ -106,6 +106,19 @@ def test_rendering_and_ids_equal_transformers(with_template, name):
             assert ours.chat_ids(messages, opened) == ids
 
 
+def test_keys_without_a_value_are_as_absent_ones(with_template):
+    """As in transformers: tables of conversations have null where a message lacks a column."""
+    transformers = pytest.importorskip("transformers", reason="renderings are compared with transformers")
+    template = "{% for m in messages %}{{ m | tojson }}{{ m.content }}{{ 'tool_calls' in m }}{% endfor %}"
+    ours = with_template(template)
+    messages = [QUESTION | {"tool_calls": None}, {"role": "assistant", "content": None, "tool_calls": [None]}]
+    expected = transformers.AutoTokenizer.from_pretrained(ours.folder).apply_chat_template(
+        messages, tokenize=False
+    )
+    assert ours.render(messages) == expected
+    assert "None" not in expected
+
+
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_a_pair_is_what_inference_sends_and_ends_its_turn(with_template, name):
     """prompt + completion is the rendered conversation up to the end of turn, nothing added, nothing lost."""
