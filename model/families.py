@@ -54,10 +54,11 @@ class Config:
     """config.json that remembers what was read; an absent key has the default of its class."""
 
     def __init__(self, values: Json, absent: Json):
-        self.values, self.absent, self.read = values, absent, set()
+        self.values, self.absent, self.read, self.latest = values, absent, set(), ""
 
     def get(self, key: str, default: Any = None) -> Any:
         self.read.add(key)
+        self.latest = key if key in self.values else self.latest
         return self.values[key] if key in self.values else self.absent.get(key, default)
 
     def need(self, key: str) -> Any:
@@ -244,6 +245,8 @@ def write_layer_windows(config: ModelConfig) -> Json:
 def read_smollm3(keys: Config, values: Json) -> Json:
     layers, every = values["layers"], keys.get("no_rope_layer_interval", 4)
     uses_rope = keys.get("no_rope_layers") or [int((i + 1) % every != 0) for i in range(layers)]
+    if len(uses_rope) != layers:
+        raise ValueError(f"config.json: no_rope_layers has {len(uses_rope)} entries for {layers} layers")
     on = keys.get("use_sliding_window")
     kinds = ["sliding_attention" if on and not rope else "full_attention" for rope in uses_rope]
     return read_biases(keys, values) | {
@@ -579,8 +582,8 @@ DIFFERENT = {  # not supported, and why
 def parse_config(config: Json) -> ModelConfig:
     """config.json of a published checkpoint -> ModelConfig. ValueError on anything not understood."""
     model_type = config.get("model_type")
-    if model_type not in FAMILIES:
-        why = f" ({DIFFERENT[model_type]})" if model_type in DIFFERENT else ""
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
+        why = f" ({DIFFERENT[model_type]})" if str(model_type) in DIFFERENT else ""
         raise ValueError(
             f"config.json: model_type {model_type!r} is not supported{why}; supported: {', '.join(FAMILIES)}"
         )
@@ -588,8 +591,19 @@ def parse_config(config: Json) -> ModelConfig:
         raise ValueError(
             "config.json has quantization_config: quantised weights are not supported, use the originals"
         )
+    keys = Config(config, FAMILIES[model_type].absent)
+    try:
+        return _read_fields(keys, model_type)
+    except (TypeError, AttributeError, LookupError, ArithmeticError) as error:  # a list for a number, say
+        value = repr(config.get(keys.latest))[:80]
+        raise ValueError(
+            f"config.json has a value that makes no sense, probably {keys.latest}={value} ({error}); "
+            "download the file again, or put it right"
+        ) from None
+
+
+def _read_fields(keys: Config, model_type: str) -> ModelConfig:
     family = FAMILIES[model_type]
-    keys = Config(config, family.absent)
     name = KEYS | family.keys
     sizes = ("vocab_size", "width", "layers", "heads", "context")
     values = {ours: keys.size(name[ours]) for ours in sizes}
@@ -611,6 +625,8 @@ def parse_config(config: Json) -> ModelConfig:
             raise ValueError(f"config.json: partial_rotary_factor has no meaning for {model_type}; remove it")
         values |= {"rope": rope, "local_rope": local}
     refuse_unknown(keys, family, values)
+    if (count := len(values.get("windows", ()))) not in (0, values["layers"]):
+        raise ValueError(f"config.json: layer_types has {count} entries for {values['layers']} layers")
     if values["heads"] % values["kv_heads"]:
         raise ValueError(
             f"config.json: {values['heads']} query heads cannot share {values['kv_heads']} key heads evenly"

@@ -73,6 +73,11 @@ def make_rope(found: Json, head_width: int, context: int) -> Rope:
     if kind not in KINDS:
         raise ValueError(f"config.json: rope type {kind!r} is not supported; supported: {', '.join(KINDS)}")
     width = int(head_width * found.pop("partial_rotary_factor", 1.0))
+    if width < 2 or width % 2:
+        raise ValueError(
+            f"config.json: partial_rotary_factor turns {width} of a head's {head_width} dimensions, "
+            "expected an even number"
+        )
     rope = Rope(width=width, base=float(found.pop("rope_theta")), kind=kind)
     if kind == "default":
         return rope
