@@ -6,27 +6,25 @@ of the instructions, at nearly the speed of float32; results are rounded once mo
 with its tiles.
 """
 
-from functools import cache
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
-@cache
-def instructions_for(dtype: torch.dtype) -> bool:
-    """Whether this machine's CPU multiplies numbers of `dtype` itself."""
-    supported = {
-        torch.bfloat16: torch.ops.mkldnn._is_mkldnn_bf16_supported,
-        torch.float16: torch.ops.mkldnn._is_mkldnn_fp16_supported,
-    }
-    return dtype not in supported or supported[dtype]()
+def _without_instructions() -> frozenset[torch.dtype]:
+    """The types that this machine's CPU does not multiply itself, as far as this PyTorch can tell."""
+    names = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is_mkldnn_fp16_supported"}
+    ask = {dtype: getattr(torch.ops.mkldnn, name, lambda: True) for dtype, name in names.items()}
+    return frozenset(dtype for dtype, supported in ask.items() if not supported())
+
+
+SLOW = _without_instructions()
 
 
 def widened(x: Tensor, dtype: torch.dtype) -> Tensor:
     """x rounded to `dtype`, in float32 where the CPU that it is on has no instructions for `dtype`."""
     x = x.to(dtype)
-    return x if x.device.type != "cpu" or instructions_for(dtype) else x.float()
+    return x.float() if dtype in SLOW and x.device.type == "cpu" else x
 
 
 def products_dtype(x: Tensor, weight: Tensor) -> torch.dtype:
@@ -59,6 +57,6 @@ class _Linear(torch.autograd.Function):
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x W^T + b as F.linear gives it, x [..., K], weight [N, K] -> [..., N]."""
-    if x.device.type != "cpu" or instructions_for(dtype := products_dtype(x, weight)):
-        return F.linear(x, weight, bias)
-    return _Linear.apply(x, weight, bias, dtype)
+    if x.device.type == "cpu" and SLOW and (dtype := products_dtype(x, weight)) in SLOW:
+        return _Linear.apply(x, weight, bias, dtype)
+    return F.linear(x, weight, bias)
