@@ -210,10 +210,10 @@ class KVCache:
         """A layer's own k, v and, as the products take them, the parts of this step: own k [R K, E, S],
         v [R K, S, E], prompt k [G K, E, P], v [G K, P, E]."""
         if layer not in self.views:
-            buffers = self._layer(layer, k)
-            counts, columns = (self.groups, self.active), (self.P, self.S)
-            parts = [buffers[i][: counts[i // 2]].flatten(0, 1)[:, : columns[i // 2]] for i in range(4)]
-            self.views[layer] = (*buffers[2:], parts[2].mT, parts[3], parts[0].mT, parts[1])
+            *prompt, own_k, own_v = self._layer(layer, k)
+            prompt_keys, prompt_values = (t[: self.groups].flatten(0, 1)[:, : self.P] for t in prompt)
+            keys, values = (t[: self.active].flatten(0, 1)[:, : self.S] for t in (own_k, own_v))
+            self.views[layer] = (own_k, own_v, keys.mT, values, prompt_keys.mT, prompt_values)
         return self.views[layer]
 
     def _by_slot(self, x: Tensor) -> Tensor:

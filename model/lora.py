@@ -67,9 +67,7 @@ class AdaptedLinear(nn.Module):
         if not self.enabled:
             return base
         change = [
-            linear(linear(x, adapter.a, None), adapter.b, None)
-            if adapter
-            else x.new_zeros(*x.shape[:-1], rows)
+            linear(linear(x, adapter.a), adapter.b) if adapter else x.new_zeros(*x.shape[:-1], rows)
             for adapter, rows in self.parts()
         ]
         change = torch.cat(change, dim=-1) if len(change) > 1 else change[0]

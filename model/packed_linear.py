@@ -16,6 +16,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from model.half_products import SLOW
 from model.transformer import Linear
 
 LIMIT_BYTES = 2**30  # larger models are limited by other things than the order of their weights
@@ -55,7 +56,7 @@ def packable(layers: list[nn.Linear]) -> bool:
         and all(hasattr(torch.ops.mkldnn, name) for name in ("_reorder_linear_weight", "_linear_pointwise"))
         and not torch.is_autocast_enabled("cpu")
         and all(w.device.type == "cpu" and w.dtype in DTYPES for w in weights)
-        and (torch.bfloat16 not in {w.dtype for w in weights} or torch.ops.mkldnn._is_mkldnn_bf16_supported())
+        and SLOW.isdisjoint(w.dtype for w in weights)
         and sum(w.numel() * w.element_size() for w in weights) <= LIMIT_BYTES
     )
 

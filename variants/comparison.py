@@ -174,9 +174,8 @@ def tune(plan: ComparisonSettings, name: str) -> Trial:
 def adopt(winner: Trial, trial: Trial, stage: str) -> None:
     """Copy the winner's policy to the test run of the same seed, which would compute it again."""
     finished = winner.home / f"{stage}.meta.json"
-    if winner.seed != trial.seed or (trial.home / stage).exists():
-        return
-    if not finished.exists() or not (winner.home / stage).exists():  # cleaned away: train it again
+    there = finished.exists() and (winner.home / stage).exists()  # else it failed, or was cleaned away
+    if not there or winner.seed != trial.seed or (trial.home / stage).exists():
         return
     trial.home.mkdir(parents=True, exist_ok=True)
     for name in (finished.name, f"{stage}.metrics.jsonl", "cpu.json"):
