@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from losses.logprobs import token_logps
-from losses.row_logps import row_logps
+from losses.row_logps import SOME, SURE, _normalisers, row_logps
 from tests.losses.test_logprobs import example, gradients, oracle
 
 KEPT, RECOMPUTED = 2**30, 0
@@ -58,6 +58,36 @@ def test_bfloat16_errs_by_the_rounding_of_its_logits(budget, device):
     ):
         assert got.dtype == torch.bfloat16
         torch.testing.assert_close(got.double(), want.double(), rtol=0, atol=0.02 * want.abs().max().item())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("lift", [0.0, 40.0, 300.0], ids=["among others", "above others", "alone"])
+def test_a_normaliser_is_read_from_the_softmax_to_a_hundredth_of_its_rounding(lift, dtype):
+    torch.manual_seed(0)
+    logits = (3 * torch.randn(50, SOME + 200)).to(dtype)
+    logits[:, SOME + 100] += lift  # behind the columns that are looked at first
+    error = _normalisers(logits, torch.softmax(logits, -1)) - logits.double().logsumexp(1, keepdim=True)
+    # float32 adds what its logarithms and differences of numbers up to 300 lose
+    bound = {torch.bfloat16: 2**-8 / 10, torch.float32: 1e-4, torch.float64: 1e-12}[dtype]
+    assert error.abs().max() < bound
+
+
+def test_what_is_left_of_a_sure_token_keeps_its_digits_in_bfloat16():
+    """1 - p from 0.1 to 0.001, most of it one other token's: on both sides of SURE."""
+    torch.manual_seed(0)
+    margins = torch.linspace(2.3, 7.0, 60)
+    hidden = torch.stack([margins, torch.ones_like(margins)], 1).bfloat16().requires_grad_()
+    weight = torch.stack([torch.zeros(5000), -14 - 6 * torch.rand(5000)], 1)
+    weight[0], weight[1] = torch.eye(2)[0], 0.0
+    weight = weight.bfloat16()
+    target = torch.zeros(60, dtype=torch.int64)
+    logps = row_logps(hidden, weight, target, torch.bfloat16)
+    expected = oracle(hidden, weight, target)
+    assert (expected > -SURE).any()
+    assert (expected < -SURE).any()
+    torch.testing.assert_close(logps.double(), expected, rtol=2**-7, atol=0)
+    (got,), (want,) = (torch.autograd.grad(x.sum(), hidden, retain_graph=True) for x in (logps, expected))
+    torch.testing.assert_close(got, want, rtol=2**-6, atol=1e-5)
 
 
 @pytest.mark.parametrize("budget", [RECOMPUTED, KEPT], ids=["recomputed", "kept"])
