@@ -21,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 
 from model.attention import Pairs, pair_attention, pairs_apart, unshare
 from model.config import ModelConfig
-from model.fused import rms_norm, swiglu
+from model.fused import rms_norm, silu_gated
 from model.half_products import linear
 from model.rotary import Rope, Tables, rotary_tables, rotate
 
@@ -155,7 +155,7 @@ class MLP(nn.Module):
         if not self.gated:
             return self.down(self.activation(self.up(x)))
         if self.activation is F.silu:
-            return self.down(swiglu(self.gate_up(x)))
+            return self.down(silu_gated(x, self.gate_up))
         gate, up = self.gate_up(x).chunk(2, dim=-1)
         return self.down(self.activation(gate) * up)
 

@@ -101,11 +101,12 @@ def test_rms_norm_is_its_formula_and_its_gradient():
     torch.testing.assert_close(half.double(), expected, atol=0.05, rtol=0.02)
 
 
-def test_swiglu_is_its_formula_and_its_gradient():
+@pytest.mark.parametrize("dim", [0, 1])
+def test_swiglu_is_its_formula_and_its_gradient(dim):
     x = torch.randn(6, 8, dtype=torch.float64, requires_grad=True)
-    gate, up = x[:, :4], x[:, 4:]
-    torch.testing.assert_close(swiglu(x), gate / (1 + torch.exp(-gate)) * up)
-    assert torch.autograd.gradcheck(swiglu, (x,))
+    gate, up = x.chunk(2, dim)
+    torch.testing.assert_close(swiglu(x, dim), gate / (1 + torch.exp(-gate)) * up)
+    assert torch.autograd.gradcheck(lambda x: swiglu(x, dim), (x,))
 
 
 def test_norms_with_one_weight_per_head_and_with_plus_one():
