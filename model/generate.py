@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.cuda_graphs import StepGraphs
@@ -37,6 +38,8 @@ PROMPT_BLOCK = 64  # the same for the tokens of prompts
 FIRST_COLUMNS = 64  # drawn tokens per row that buffers have room for before they grow
 PREFILL_TOKENS = 4096  # prompts read at a time, unless rows would stay empty
 NO_LIMIT = 2**40
+WIDE = 8192  # ids; with more, `draw` looks for the block first, then for the id in it
+BLOCK = 128
 
 LogitsHook = Callable[[Tensor, list[list[int]]], Tensor]
 
@@ -113,10 +116,25 @@ def draw(weight: Tensor, uniform: Tensor) -> Tensor:
     """Inverse CDF, weight [R, V], uniform [R] -> [R]: the first id whose running sum exceeds uniform * total.
 
     That product is below the total for any uniform below 1, so an id with weight is found; where the weights
-    are not finite none is, and the answer is V.
+    are not finite none is, and the answer is V. A wide vocabulary is searched by blocks: running sums over
+    152k ids cost a CPU five times as much, and a GPU a fourteenth of a recorded step of a 1.5B model.
     """
-    cdf = weight.cumsum(-1, dtype=uniform.dtype)
-    return torch.searchsorted(cdf, uniform[:, None] * cdf[:, -1:], right=True)[:, 0]
+    if weight.shape[-1] <= WIDE:
+        cdf = weight.cumsum(-1, dtype=uniform.dtype)
+        return torch.searchsorted(cdf, uniform[:, None] * cdf[:, -1:], right=True)[:, 0]
+    missing = -weight.shape[-1] % BLOCK
+    blocks = (F.pad(weight, (0, missing)) if missing else weight).unflatten(-1, (-1, BLOCK))
+    sums = blocks.sum(-1, dtype=uniform.dtype)
+    cdf = sums.cumsum(-1)
+    goal = uniform[:, None] * cdf[:, -1:]
+    block = torch.searchsorted(cdf, goal, right=True)
+    lost = block == sums.shape[1]
+    block = block.masked_fill(lost, 0)
+    inside = blocks.gather(1, block[..., None].expand(-1, -1, BLOCK))[:, 0].cumsum(-1, dtype=uniform.dtype)
+    goal = goal - (cdf.gather(1, block) - sums.gather(1, block))
+    below = torch.nextafter(inside[:, -1:], torch.zeros_like(goal))  # rounding must not leave the block
+    place = torch.searchsorted(inside, torch.minimum(goal.clamp(min=0), below), right=True)
+    return (block * BLOCK + place).masked_fill(lost, weight.shape[-1])[:, 0]
 
 
 class StopStrings:

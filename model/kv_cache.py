@@ -160,8 +160,8 @@ class KVCache:
         if shapes != self.viewed:
             self.viewed, self.views = shapes, {}
 
-    def _mask(self, window: int) -> Tensor:
-        """0 where a row may look, -inf elsewhere, [R, 1, 1, P + S]."""
+    def _mask(self, window: int, like: Tensor) -> Tensor:
+        """0 where a row may look, -inf elsewhere, [R, 1, 1, P + S] in the scores' type."""
         if window not in self.masks:
             column = torch.arange(max(self.P, self.S), device=self.device)
             prompt, own = column[: self.P], column[: self.S]
@@ -170,7 +170,7 @@ class KVCache:
                 unseen[0] |= prompt <= self.prompt_length + self.step - window
                 unseen[1] |= own <= self.step - window
             unseen = torch.cat(unseen, 1)
-            mask = torch.zeros(unseen.shape, device=self.device).masked_fill_(unseen, float("-inf"))
+            mask = like.new_zeros(unseen.shape).masked_fill_(unseen, float("-inf"))
             self.masks[window] = mask[:, None, None]
         return self.masks[window]
 
@@ -199,7 +199,7 @@ class KVCache:
             scores = torch.cat([self._by_row(shared, kv_heads), scores], dim=-1)
         if softcap:
             scores = softcap * torch.tanh(scores / softcap)
-        weights = F.softmax(scores.add_(self._mask(window)), dim=-1).to(v.dtype)
+        weights = F.softmax(scores.add_(self._mask(window, scores)), dim=-1).to(v.dtype)
         mixed = torch.bmm(weights.flatten(0, 1)[..., self.P :], values).view(rows, kv_heads, -1, width)
         if self.P:
             shared = torch.bmm(self._by_slot(weights[..., : self.P]), prompt_values)

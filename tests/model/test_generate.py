@@ -1,6 +1,7 @@
 """Sampling: what is drawn, when it ends, and that it does not depend on who else is in the batch."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from torch import nn
 
 from model.cuda_graphs import StepGraphs
 from model.generate import (
+    WIDE,
     Request,
     StopStrings,
     draw,
@@ -246,6 +248,28 @@ def test_inverse_cdf_never_draws_a_weight_of_zero():
     edges = [0.0, 1 / 3 - 1e-12, 1 / 3 + 1e-12, 1 - 2.0**-53]
     drawn = draw(weight.expand(4, -1), torch.tensor(edges, dtype=torch.float64))
     assert drawn.tolist() == [2, 2, 4, 4]
+
+
+@pytest.mark.parametrize("size", [WIDE + 1, 2 * WIDE])
+def test_a_wide_vocabulary_is_searched_by_blocks_with_the_same_result(size):
+    torch.manual_seed(0)
+    weight = (3 * torch.randn(400, size)).exp()
+    weight[:200] *= torch.rand(200, size) < 0.001  # most blocks hold nothing
+    uniform = torch.rand(400, dtype=torch.float64)
+    uniform[::7], uniform[1::7] = 0.0, 1 - 2.0**-53
+    cdf = weight.cumsum(-1, dtype=torch.float64)
+    expected = torch.searchsorted(cdf, uniform[:, None] * cdf[:, -1:], right=True)[:, 0]
+    drawn = draw(weight, uniform)
+    assert torch.equal(drawn, expected)
+    assert (weight.gather(1, drawn[:, None]) > 0).all()
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_of_a_wide_vocabulary_with_a_weight_that_is_not_finite_none_is_drawn(bad):
+    weight = torch.ones(2, WIDE + 1)
+    weight[0, 77] = bad
+    drawn = draw(weight, torch.tensor([0.5, 0.0], dtype=torch.float64))
+    assert drawn.tolist() == [WIDE + 1, 0]
 
 
 def test_truncation_keeps_the_k_likeliest_then_the_smallest_set_with_mass_p():
