@@ -16,9 +16,10 @@ from data.sandbox.sharing import is_data
 ON_ALL = {"bool", "len", "str", "repr", "hash"}
 ON_OWN = {
     "getitem", "setitem", "delitem", "iter", "reversed", "int", "float", "index", "enter", "exit", "copy",
-    "deepcopy",
+    "deepcopy", "format",
 }  # fmt: skip
-SAFE_OPERATORS = {*ORDER, *UNARY, *BINARY, "eq", "contains"}
+IN_PLACE = tuple(f"i{name.strip('_')}" for name in BINARY)
+SAFE_OPERATORS = {*ORDER, *UNARY, *BINARY, *IN_PLACE, "eq", "contains"}
 OF_FUNCTIONS = {
     "__name__", "__qualname__", "__doc__", "__module__", "__defaults__", "__kwdefaults__", "__annotations__",
     "__wrapped__",

@@ -41,6 +41,7 @@ OPERATIONS: dict[str, Callable[..., object]] = {
     "reversed": reversed,
     "str": str,
     "repr": repr,
+    "format": format,
     "int": int,
     "float": float,
     "index": operator.index,

@@ -58,6 +58,7 @@ class Peer:
         self.exceptions = Exceptions(self.classes)
         self.lock = threading.RLock()  # tests and programs may have threads
         self.asking = self.serving = 0  # how deep we are in requests of our own, and of the other side
+        self.reading = False  # the judge, in the middle of an answer, when it can ask nothing
 
     def share_classes(self, classes: dict[str, type]) -> None:
         """From now on instances of these cross by their attributes."""
@@ -136,9 +137,13 @@ class Peer:
     def take_value(self, decoder: Decoder) -> object:
         """The value of a message; its changes are carried over."""
         shared, before = self.shared, self.shared.references_read
-        value, changes = with_recursion(decoder.decode_both)
-        if changes:
-            shared.apply(changes)
+        self.reading = self.leads
+        try:
+            value, changes = with_recursion(decoder.decode_both)
+            if changes:
+                shared.apply(changes)
+        finally:
+            self.reading = False
         if self.leads and shared.references_read > max(before, FEW_REFERENCES):
             reached = [value, *(shared.objects[number] for number, _ in changes)]
             if not with_recursion(written_out, reached, MAX_BYTES):
@@ -152,6 +157,8 @@ class Peer:
     def request(self, operation: str, number: int, *operands: object) -> object:
         """Have the other side do something with one of its objects; serve what it asks meanwhile."""
         with self.lock:
+            if self.reading:  # their objects go into a set or are keys; see remote.py
+                return NotImplemented
             self.asking += 1
             try:
                 name = operation.encode()
@@ -177,6 +184,8 @@ class Peer:
                 if type(kept) is not tuple or len(kept) > MOST_KEPT or set(map(type, kept)) - {int}:
                     raise CodecError("a malformed list of containers")
                 self.shared.keep(kept)
+            elif self.shared.objects:
+                self.shared.remember()
             if tag == b"R":
                 return answer
             if not isinstance(answer, BaseException):

@@ -1,13 +1,14 @@
 """Objects of the other process: what the tests hold of a value that is not plain data, and the other way
 round.
 
-A remote object forwards calls, attributes, items, iteration, length, truth and text. It never forwards
-comparison or arithmetic: it equals itself and nothing else, so a program cannot answer with an object that
-equals everything, and does not learn what it is compared with. Attributes with two leading underscores are
-not forwarded either, because libraries act on them (NumPy would read memory at the address an
-`__array_interface__` names).
+A remote object forwards calls, attributes, items, iteration, length, truth and text. Comparison and
+arithmetic it forwards only between two objects of the program: with anything of the tests it equals nothing,
+so a program cannot answer with an object that equals everything, and does not learn what it is compared with.
+Attributes with two leading underscores are not forwarded either, because libraries act on them (NumPy would
+read memory at the address an `__array_interface__` names).
 """
 
+import functools
 import types
 from collections.abc import AsyncIterator, Callable, Iterator
 
@@ -28,7 +29,8 @@ Request = Callable[..., object]  # request(operation, number, *operands)
 class Remote:
     """Object `number` of the other side."""
 
-    __slots__ = ("_sandbox", "__weakref__")
+    __slots__ = ("_sandbox", "_hash", "__weakref__")
+    __dict__ = property(lambda self: ask(self, "getattr", "__dict__"))
 
     def __init__(self, request: Request, number: int, label: str) -> None:
         object.__setattr__(self, "_sandbox", (request, number, label))
@@ -80,6 +82,9 @@ class Remote:
     def __repr__(self) -> str:
         return str(ask(self, "repr"))
 
+    def __format__(self, form: str) -> str:
+        return str(ask(self, "format", form)) if form else str(self)
+
     def __int__(self) -> int:
         return ask(self, "int")
 
@@ -98,11 +103,21 @@ class Remote:
     def __instancecheck__(self, value: object) -> bool:
         return ask(self, "isinstance", value) is True
 
-    def __eq__(self, other: object) -> bool:
-        return True if self is other else NotImplemented  # an object of the tests' own class may decide
+    def __eq__(self, other: object) -> object:
+        if self is other:
+            return True
+        if not isinstance(other, Remote):
+            return NotImplemented  # an object of the tests' own class may decide
+        return ask(self, "operator", "eq", other)
 
     def __hash__(self) -> int:
-        return id(self)
+        """The program's, unless the first to ask is the decoder, which cannot wait for an answer."""
+        try:
+            return object.__getattribute__(self, "_hash")
+        except AttributeError:
+            found = ask(self, "hash")
+        object.__setattr__(self, "_hash", id(self) if found is NotImplemented else found)
+        return hash(self)
 
 
 class RemoteCallable(Remote):
@@ -130,6 +145,12 @@ class RemoteFunction(RemoteCallable):  # no text here: its documentation is that
     def __bool__(self) -> bool:
         return True
 
+    def __eq__(self, other: object) -> bool:
+        return True if self is other else NotImplemented
+
+    def __hash__(self) -> int:
+        return id(self)
+
     def __copy__(self) -> "RemoteFunction":
         return self
 
@@ -141,9 +162,6 @@ class RemoteIterator(Remote):
     """An iterator of the other side, pulled one item at a time."""
 
     __slots__ = ()
-
-    def __iter__(self) -> "RemoteIterator":
-        return self
 
     def __next__(self) -> object:
         more, value = ask(self, "next")
@@ -171,6 +189,15 @@ def forward_swapped(name: str) -> Callable[..., object]:
     return method
 
 
+def between_two(name: str) -> Callable[..., object]:
+    def method(self: Remote, operand: object) -> object:
+        if not isinstance(operand, Remote):
+            return NotImplemented
+        return ask(self, "operator", name, operand)
+
+    return method
+
+
 class Operand:
     """What the program may do, beyond `Remote`, with an object of the tests' classes: order, arithmetic,
     equality. The tests' own code answers. Never the other way round: see above."""
@@ -189,8 +216,12 @@ class Operand:
 
 for operator_name in (*ORDER, *UNARY, *BINARY):
     plain_name = operator_name.strip("_")
+    method = forward(operator_name) if operator_name in UNARY else between_two(operator_name)
+    setattr(Remote, f"__{plain_name}__", method)
     setattr(Operand, f"__{plain_name}__", forward(operator_name))
     if operator_name in BINARY:
+        setattr(Remote, f"__i{plain_name}__", between_two(f"i{plain_name}"))
+        setattr(Operand, f"__i{plain_name}__", forward(f"i{plain_name}"))
         setattr(Operand, f"__r{plain_name}__", forward_swapped(operator_name))
 
 
@@ -210,6 +241,16 @@ class OwnedIterator(Operand, RemoteIterator):
     """An iterator of the tests' own class, as the program has it."""
 
     __slots__ = ()
+
+
+def remote_object(request: Request, number: int, label: str) -> Remote:
+    return remote_class(label)(request, number, label)
+
+
+@functools.lru_cache(maxsize=256)
+def remote_class(name: str) -> type[Remote]:
+    """`Remote` by the name of the class it stands for: tests ask for `type(x).__name__`."""
+    return type(name, (Remote,), {"__slots__": ()}) if name.isidentifier() else Remote
 
 
 def remote_generator(request: Request, number: int, label: str) -> Iterator:
@@ -257,7 +298,7 @@ def remote_async_generator(request: Request, number: int, label: str) -> object:
 
 
 KINDS: dict[str, Callable[[Request, int, str], object]] = {
-    "o": Remote,
+    "o": remote_object,
     "c": RemoteCallable,
     "f": RemoteFunction,
     "i": RemoteIterator,

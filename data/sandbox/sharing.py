@@ -173,7 +173,8 @@ def replace_contents(container: object, new: tuple | bytes) -> None:
     elif isinstance(container, dict):
         half = len(new) // 2
         container.clear()
-        container.update(zip(new[:half], new[half:], strict=True))
+        for key, value in zip(new[:half], new[half:], strict=True):  # a Counter's `update` would count
+            container[key] = value
     elif isinstance(container, (set, collections.deque)):
         container.clear()
         (container.update if isinstance(container, set) else container.extend)(new)

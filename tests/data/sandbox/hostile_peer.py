@@ -721,3 +721,63 @@ flood(
     "class A: pass\ndef f():\n    a = A()\n    for _ in range(100000):\n        b = A(); b.next = a; a = b\n    return a",
     WRONG,
 )
+
+# what is forwarded between two objects of the program, and around its calls
+
+LENIENT = "class A:\n    def __eq__(s, o): return True\n    def __hash__(s): return 3\n    def __add__(s, o): return 3\n    __radd__ = __sub__ = __rsub__ = __iadd__ = __add__\n    def __abs__(s): return 0\n    def __lt__(s, o): return True\n    __le__ = __gt__ = __ge__ = __lt__\n    def __format__(s, form): return '3'\n"
+for name, body in {
+    "hashes like the answer": "assert candidate(1, 2) in {3}",
+    "a key like the answer": "assert {3: 1}[candidate(1, 2)] == 1",
+    "its sum with a number": "assert candidate(1, 2) + 0 == 3",
+    "its difference from the answer": "assert abs(candidate(1, 2) - 3) < 1e-6",
+    "adds itself up": "assert sum([candidate(1, 2)]) == 3",
+    "a number adds it in place": "t = 0\nt += candidate(1, 2)\nassert t == 3",
+    "is between the bounds": "assert 2 < candidate(1, 2) < 4",
+    "equals the answer in a list": "assert [candidate(1, 2)] == [3]",
+}.items():
+    cheat(name, LENIENT + "def f(a, b): return A()", WRONG, test=check(body))
+cheat(
+    "objects in a set that all equal each other",
+    LENIENT + "def f(a, b): return {A(), A()}",
+    WRONG,
+    test=check("assert candidate(1, 2) == {3}"),
+)
+cheat(
+    "an object that never ends comparing itself",
+    "class A:\n    def __eq__(s, o):\n        while True: pass\ndef f(a, b): return A()",
+    TIMEOUT,
+    test=check("assert candidate(1, 2) == candidate(3, 4)"),
+    seconds=0.3,
+)
+CASES.append(
+    Case(
+        "cheat: a library's exception under a false name",
+        "class SkipTest(Exception): pass\nSkipTest.__module__ = 'unittest.case'\ndef f(a, b): raise SkipTest('not today')",
+        (WRONG,),
+        "import unittest\nclass T(unittest.TestCase):\n    def test_sum(self): self.assertEqual(f(1, 2), 3)\n",
+    )
+)
+cheat(
+    "a captured stream that answers by itself",
+    "import sys\ndef f():\n    class S(str):\n        def __eq__(s, o): return True\n    sys.stdout.getvalue = sys.stdout.read = lambda *a: S('x')\n    sys.stdout.write(S('y'))",
+    WRONG,
+    test=check(
+        "import contextlib, io\nwith contextlib.redirect_stdout(io.StringIO()) as out: candidate()\nassert out.getvalue() == '42\\n'"
+    ),
+)
+cheat(
+    "a patched print that it tells to be content",
+    "def f():\n    for n in ('assert_called_with', 'call_args', 'called'):\n        try: setattr(print, n, lambda *a: None)\n        except Exception: pass\n        try: setattr(type(print), n, lambda *a: None)\n        except Exception: pass",
+    WRONG,
+    test=check(
+        "from unittest.mock import patch\nwith patch('builtins.print') as show: candidate()\nshow.assert_called_with(42)"
+    ),
+)
+cheat(
+    "a generator that says how the tests were seeded",
+    "import random\nrandom.seed = random.setstate = lambda *a: None\nrandom.getstate = lambda: 0\ndef f(): return 0.5",
+    WRONG,
+    test=check(
+        "import random\nrandom.seed(5)\nwant = random.random()\nrandom.seed(5)\nassert candidate() == want"
+    ),
+)
