@@ -173,6 +173,7 @@ def make_task(number: int, job: Job, config: SandboxConfig) -> Task:
             "asserts": compiled.asserts,
             "expects_stop": compiled.expects_stop,
             "spoils": compiled.spoils,
+            "surrounds": compiled.surrounds,
             "classes": "class " in context,
             "numpy_random": "numpy random" if "numpy" in text and "random" in text else "",
         },

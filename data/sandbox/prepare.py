@@ -13,6 +13,10 @@ SPOILING = (
     "chdir", "environ", "filterwarnings", "getcontext", "patch", "set_printoptions", "setattr", "setcontext",
     "seterr", "setlocale", "setprofile", "settrace", "simplefilter", "stderr", "stdin", "stdout",
 )  # fmt: skip  # what changes the interpreter for tests that come later
+SURROUNDING = (
+    "builtins", "patch", "redirect_stderr", "redirect_stdout", "seed", "set_state", "setstate", "stderr",
+    "stdin", "stdout",
+)  # fmt: skip  # what changes the program's surroundings (surroundings.py)
 ASSERT_LINE = re.compile(r"^[ \t]*(?:assert\b|self\.assert)", re.MULTILINE)
 
 
@@ -51,6 +55,7 @@ class CompiledTest(NamedTuple):
     asserts: int
     expects_stop: bool  # it names StopIteration
     spoils: bool  # it may leave its process unlike it was
+    surrounds: tuple[str, ...]  # names by which it may change what is around the program
 
 
 @functools.lru_cache(maxsize=256)
@@ -68,6 +73,7 @@ def compile_test(text: str) -> CompiledTest:
         len(ASSERT_LINE.findall(text)),
         not names.isdisjoint(("StopIteration", "StopAsyncIteration")),
         not names.isdisjoint(SPOILING),
+        tuple(sorted(names.intersection(SURROUNDING))),
     )
 
 

@@ -20,6 +20,7 @@ from data.sandbox.peer import Stopped
 from data.sandbox.prepare import TEST_FILE
 from data.sandbox.program import seed_generators
 from data.sandbox.session import Outcome, Session
+from data.sandbox.surroundings import Surroundings
 from data.sandbox.testrun import run_definitions
 
 ALIASES = {"np": "numpy"}  # names a test may use without an import, besides the modules' own
@@ -70,7 +71,11 @@ class Trial:
         self.code, data = attachments
         self.data = Decoder(bytes(data), lambda decoder: None).decode() if len(data) else None
         self.context: dict | None = None
+        self.surroundings: Surroundings | None = None
         seed_generators(session.job["seed"], tests["numpy_random"])
+        if tests["surrounds"] and session.job["mode"] == "split":
+            self.surroundings = Surroundings(session, "seed" in tests["surrounds"])
+            session.peer.request = self.surroundings.ask
 
     def outcome(self) -> Outcome:
         """Compile, execute, test. The program's failure, if there is one, outranks whatever the tests made
@@ -156,6 +161,8 @@ class Trial:
             return self.judged(error)
         finally:
             self.restore_builtins()
+            if self.surroundings:
+                self.surroundings.leave()
         return Outcome("passed")
 
     def restore_builtins(self) -> None:

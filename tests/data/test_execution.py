@@ -71,6 +71,18 @@ def test_each_outcome(completion, verdict, kind):
     assert result.mode == "split"
 
 
+def test_an_entry_point_may_be_a_method_of_a_new_object():
+    """As LeetCode's problems have it."""
+    source = "class Solution:\n    def add(self, a, b): return a + b\n"
+    test = "def check(candidate):\n    assert candidate(1, b=2) == 3\n"
+    program = {"prompt": "", "completion": source, "test": test, "entry_point": "Solution().add"}
+    assert execute(program).verdict is Verdict.PASSED
+    result = execute(program | {"completion": source.replace("a + b", "a")})
+    assert result.verdict is Verdict.WRONG_ANSWER
+    result = execute(program | {"completion": "x = 1\n"})
+    assert (result.verdict, result.kind) == (Verdict.RUNTIME_ERROR, "NameError")
+
+
 def test_the_detail_names_the_test_that_failed():
     result = execute(add("    return 3\n"), 1.0, CONFIG)
     assert result.detail == "test 2: assert add(2, 2) == 4"

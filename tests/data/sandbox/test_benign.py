@@ -9,9 +9,13 @@ import sys
 import pytest
 
 from data.execution import Job, SandboxConfig, judge
-from tests.data.sandbox import benign, benign_habits, benign_library, benign_values
+from tests.data.sandbox import benign, benign_habits, benign_library, benign_tests, benign_values
 
-CASES = [*benign.CASES, *benign_habits.CASES, *benign_library.CASES, *benign_values.CASES]
+CASES = [
+    case
+    for module in (benign, benign_habits, benign_library, benign_tests, benign_values)
+    for case in module.CASES
+]
 
 # one process per program, nothing between program and test: what a verdict must agree with
 ORACLE = """
