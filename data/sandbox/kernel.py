@@ -3,7 +3,6 @@
 `ctypes` is loaded once, in the zygote; a call costs one to two microseconds.
 """
 
-import contextlib
 import ctypes
 import errno
 import functools
@@ -26,8 +25,6 @@ PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_CLEAR_ALL = 4
-
-MADV_COLLAPSE = 25  # <linux/mman.h>
 
 # system calls added since 4.17 have one number on all architectures; the older ones differ
 SYS_LANDLOCK_CREATE_RULESET = 444
@@ -109,16 +106,6 @@ def socket_pair() -> tuple[int, int]:
     pair = (ctypes.c_int * 2)()
     checked(libc.socketpair(socket.AF_UNIX, socket.SOCK_STREAM, 0, pair), "socketpair")
     return pair[0], pair[1]
-
-
-def use_large_pages() -> None:
-    """Move this process's own memory to pages of 2 MiB where it can: one entry instead of 512 to copy when it
-    forks and to drop when the child ends. A page that a child writes is copied alone, as ever. Linux 6.1."""
-    with contextlib.suppress(OSError), open("/proc/self/maps") as file:
-        for fields in (line.split() for line in file):
-            if fields[1] == "rw-p" and fields[5:] in ([], ["[heap]"]):
-                start, end = (int(address, 16) for address in fields[0].split("-"))
-                libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), MADV_COLLAPSE)
 
 
 def die_with_parent() -> None:

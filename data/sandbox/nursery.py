@@ -11,7 +11,7 @@ import signal
 import socket
 import struct
 
-from data.sandbox import kernel, wire
+from data.sandbox import kernel, pages, wire
 from data.sandbox.core import Core
 from data.sandbox.isolation import Isolation
 from data.sandbox.namespaces import renew_scratch
@@ -39,7 +39,9 @@ def run_nursery(judge: socket.socket, output: int, isolation: Isolation) -> None
     clean_interpreter(isolation.options["seed"])
     server = Server(isolation)  # every program's process has its own copy
     gc.freeze()
-    kernel.use_large_pages()
+    if kernel.LINUX:
+        pages.merge_code()
+        pages.enlarge_unwritten(set())
     core = Core()
     wire.send_message(judge, isolation.report())
     while True:

@@ -16,7 +16,7 @@ import socket
 import sys
 import time
 
-from data.sandbox import cgroup, wire
+from data.sandbox import cgroup, kernel, pages, wire
 from data.sandbox.scratch import remove_tree
 from data.sandbox.worker import run_worker
 
@@ -30,6 +30,8 @@ def main(number: int, root: str, extra: str) -> None:
     remove_tree(os.path.join(os.environ["TMPDIR"], "bytecode"))
     sys.path[:] = [path for path in sys.path if path and os.path.abspath(path) != root]
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if kernel.LINUX:
+        pages.enlarge_code()
     gc.collect()
     gc.freeze()
     gc.disable()

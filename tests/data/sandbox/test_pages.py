@@ -1,0 +1,57 @@
+"""Large pages change where memory lies, and nothing that is in it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from data.sandbox import kernel, pages
+
+pytestmark = pytest.mark.skipif(not kernel.LINUX, reason="only Linux says how memory is mapped")
+
+SCRIPT = """
+import ctypes, json, sys
+sys.path.insert(0, {root!r})
+from data.sandbox import pages
+
+def read(spans):
+    return [ctypes.string_at(start, end - start) for start, end in spans]
+
+spans = pages.code_spans()
+before = read(spans)
+pages.{change}()
+print(json.dumps([before == read(spans), spans, pages.mappings()]))
+"""
+
+
+def changed(change: str, root: str) -> tuple[bool, list, list]:
+    text = SCRIPT.format(root=root, change=change)
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return tuple(json.loads(done.stdout))
+
+
+def test_code_reads_the_same_on_large_pages_and_cannot_be_written(pytestconfig):
+    same, spans, after = changed("enlarge_code", str(pytestconfig.rootpath))
+    assert same
+    moved = [page for start, end in spans for page in pages.large_pages_in(start, end)]
+    for page in moved:
+        ((_, end, rights, _, name),) = [one for one in after if one[0] <= page < one[1]]
+        assert (rights, name) == ("r-xp", "")
+        assert end >= page + pages.LARGE
+
+
+def test_code_and_constants_are_fewer_mappings_after_the_merge(pytestconfig):
+    same, spans, after = changed("merge_code", str(pytestconfig.rootpath))
+    assert same
+    inside = [[one for one in after if start <= one[0] < end] for start, end in spans]
+    assert all(one[2] == "r-xp" for group in inside for one in group)
+    assert sum(len(group) == 1 for group in inside) > len(spans) / 2
+
+
+def test_only_whole_large_pages_count():
+    large = pages.LARGE
+    assert [*pages.large_pages_in(1, 3 * large + 5)] == [large, 2 * large]
+    assert [*pages.large_pages_in(large, 2 * large)] == [large]
+    assert not [*pages.large_pages_in(large + 1, 3 * large - 1)]
