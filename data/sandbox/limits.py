@@ -31,9 +31,14 @@ def limit_nursery() -> None:
     """Limits that are the same for all programs; the nursery keeps within them too."""
     limit(resource.RLIMIT_CORE, 0)
     limit(resource.RLIMIT_STACK, STACK_BYTES)
-    for name, value in (("MEMLOCK", 0), ("MSGQUEUE", 0), ("SIGPENDING", 1024)):  # the latter are Linux's
+    for name, value in (("MSGQUEUE", 0), ("SIGPENDING", 1024)):  # the latter are Linux's
         if hasattr(resource, f"RLIMIT_{name}"):
             limit(getattr(resource, f"RLIMIT_{name}"), value)
+
+
+def forbid_pins() -> None:
+    """No memory held in place. The nursery's is by now."""
+    limit(resource.RLIMIT_MEMLOCK, 0)
 
 
 def limit_program(

@@ -11,17 +11,19 @@ import signal
 import socket
 import struct
 
-from data.sandbox import kernel, pages, wire
+from data.sandbox import kernel, limits, pages, pins, wire
 from data.sandbox.core import Core
 from data.sandbox.isolation import Isolation
 from data.sandbox.namespaces import renew_scratch
 from data.sandbox.program import Server, clean_interpreter, run_program, warm_up
 from data.sandbox.reap import has_ended, kill_all
+from data.sandbox.rehearsal import converse, make_requests
 from data.sandbox.scratch import restore_folder
 
 PID = struct.Struct("<i")
 CREDENTIALS = struct.Struct("iII")
 ENDING = struct.Struct("<iddq?")  # wait status, user and system CPU seconds, largest memory, all cleaned up
+REHEARSALS = 8
 BEGIN, HAS_EXITED, END = b"b", b"?", b"x"
 
 
@@ -32,7 +34,6 @@ def run_nursery(judge: socket.socket, output: int, isolation: Isolation) -> None
     if judge.recv(1) != BEGIN:  # the judge has looked at what it will not see in the new root
         raise wire.Closed
     isolation.prepare()
-    kernel.hide_memory()
     isolation.settle(output)
     isolation.check()
     warm_up(isolation)
@@ -40,24 +41,63 @@ def run_nursery(judge: socket.socket, output: int, isolation: Isolation) -> None
     server = Server(isolation)  # every program's process has its own copy
     gc.freeze()
     if kernel.LINUX:
-        pages.merge_code()
-        pages.enlarge_unwritten(set())
+        arrange_memory(server)
+    limits.forbid_pins()
+    kernel.hide_memory()  # only now: the pages of a child could not be looked at any more
     core = Core()
     wire.send_message(judge, isolation.report())
     while True:
         empty_scratch(isolation)
-        ours, theirs = kernel.socket_pair()
-        os.dup2(theirs, isolation.channel)
-        os.close(theirs)
-        pid = kernel.fork()
-        if pid == 0:  # closes all descriptors but that one itself
-            run_program(server)
-        os.close(isolation.channel)
-        hand_over(judge, ours, pid, isolation.own_pids)
-        os.close(ours)
+        pid, channel = raise_program(server)
+        hand_over(judge, channel, pid, isolation.own_pids)
+        os.close(channel)
         core.follow(look_after(judge, pid))
-        ending = end(pid, isolation.own_pids)
-        judge.sendall(ending)
+        judge.sendall(end(pid, isolation.own_pids))
+
+
+def raise_program(server: Server) -> tuple[int, int]:
+    """(pid, our end of the channel) of a new program's process."""
+    ours, theirs = kernel.socket_pair()
+    os.dup2(theirs, server.isolation.channel)
+    os.close(theirs)
+    pid = kernel.fork()
+    if pid == 0:  # closes all descriptors but that one itself
+        run_program(server)
+    os.close(server.isolation.channel)
+    return pid, ours
+
+
+def arrange_memory(server: Server) -> None:
+    """Make it cheap to fork this process again and again."""
+    pages.merge_code()
+    written = written_pages(server)
+    pinned = bool(written) and pins.pin(written)
+    pages.enlarge_unwritten(written if pinned else set())
+
+
+def written_pages(server: Server) -> set[int]:
+    """The pages that a program's process writes whatever its program, or this process while there is one.
+    Empty where the kernel does not say.
+
+    To see them some processes are raised for no program; after the first the interpreter has adapted its
+    code to this, too.
+    """
+    judge, ours = socket.socketpair()
+    requests = make_requests()
+    here, there = pins.Snapshot(), pins.Snapshot()
+    with judge, ours, contextlib.suppress(OSError):
+        for _ in range(REHEARSALS):
+            empty_scratch(server.isolation)
+            pid, channel = raise_program(server)
+            try:
+                hand_over(ours, channel, pid, server.isolation.own_pids)
+                here.take("self")
+                converse(channel, requests)
+                there.take(pid)
+            finally:
+                os.close(channel)
+                end(pid, server.isolation.own_pids)
+    return here.pages() | there.pages()
 
 
 def hand_over(judge: socket.socket, channel: int, pid: int, own_pids: bool) -> None:

@@ -79,16 +79,21 @@ def warm_up(isolation: Isolation) -> None:
     server = Server(isolation)
     server.peer.send = len
     asking = Peer(len, len, len, leads=True)
-    server.module.f = warm_up_target
+    server.module.h = warm_up_target
     for _ in range(WARM_UP_ROUNDS):
         for operation, number, operands in (
-            (b"lookup", 0, ("f",)),
-            (b"call", 1, ((1, [2.5, "x"], None), ())),
+            ("start", 0, (WARM_UP_PROGRAM, 0, (), "f", b"", ())),
+            ("lookup", 0, ("h",)),
+            ("call", 1, ((1, [2.5, "x"], None), ())),
         ):
-            header = b"C" + bytes([len(operation)]) + operation + LENGTH.pack(number)
-            server.peer.serve(asking.message(header, operands, True))
+            server.peer.serve(request_bytes(asking, operation, number, operands))
             asking.shared.keep([])
-        exec(compile(WARM_UP_PROGRAM, "<program>", "exec", dont_inherit=True), {})
+
+
+def request_bytes(asking: Peer, operation: str, number: int, operands: tuple) -> bytes:
+    """A request as the judge would send it."""
+    header = b"C" + bytes([len(operation)]) + operation.encode() + LENGTH.pack(number)
+    return asking.message(header, operands, True)
 
 
 def warm_up_target(*values: object) -> list:
