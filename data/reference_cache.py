@@ -18,7 +18,7 @@ from data.jsonl import digest, write_json
 from data.pairs import hash_ids, microbatches, token_count
 from data.types import PreferencePair
 
-SCORER_VERSION = 1  # raise when the same weights and tokens would give other numbers
+SCORER_VERSION = 2  # raise when the same weights and tokens would give other numbers
 
 Sides = tuple[np.ndarray, np.ndarray]  # (chosen [n_w], rejected [n_l]) float32, one number per token
 Score = Callable[[Sequence[PreferencePair]], list[Sides]]
