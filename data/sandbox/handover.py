@@ -16,7 +16,7 @@ from data.sandbox.sharing import is_data
 ON_ALL = {"bool", "len", "str", "repr", "hash"}
 ON_OWN = {
     "getitem", "setitem", "delitem", "iter", "reversed", "int", "float", "index", "enter", "exit", "copy",
-    "deepcopy", "format",
+    "deepcopy", "format", "round",
 }  # fmt: skip
 IN_PLACE = tuple(f"i{name.strip('_')}" for name in BINARY)
 SAFE_OPERATORS = {*ORDER, *UNARY, *BINARY, *IN_PLACE, "eq", "contains"}
@@ -39,7 +39,7 @@ def operate_on_tests(value: object, operation: str, operands: tuple) -> object:
         or (operation == "iter" and hasattr(type(value), "__iter__"))
         or (operation in ("send", "throw", "close") and generator)
         or (operation == "code" and isinstance(value, (types.FunctionType, types.MethodType)))
-        or (operation == "isinstance" and is_own_class(value))
+        or (operation in ("isinstance", "issubclass") and is_own_class(value))
     ):
         return OPERATIONS[operation](value, *operands)
     if operation in ("getattr", "setattr", "delattr"):

@@ -21,7 +21,8 @@ def limit(kind: int, value: int, pid: int = 0, hard: int = 0) -> None:
 
 
 def grow_stack() -> None:
-    """More room for recursion than the usual 8 MiB; the kernel lets the first thread's stack grow later."""
+    """More room for recursion than the usual 8 MiB; the kernel lets the first thread's stack grow later. A
+    program may ask for still more, as contest programs do: the memory limit counts it."""
     hard = resource.getrlimit(resource.RLIMIT_STACK)[1]
     size = STACK_BYTES if hard == resource.RLIM_INFINITY else min(STACK_BYTES, hard)
     resource.setrlimit(resource.RLIMIT_STACK, (size, hard))
@@ -30,7 +31,7 @@ def grow_stack() -> None:
 def limit_nursery() -> None:
     """Limits that are the same for all programs; the nursery keeps within them too."""
     limit(resource.RLIMIT_CORE, 0)
-    limit(resource.RLIMIT_STACK, STACK_BYTES)
+    grow_stack()
     for name, value in (("MSGQUEUE", 0), ("SIGPENDING", 1024)):  # the latter are Linux's
         if hasattr(resource, f"RLIMIT_{name}"):
             limit(getattr(resource, f"RLIMIT_{name}"), value)

@@ -52,6 +52,8 @@ OPERATIONS: dict[str, Callable[..., object]] = {
     "enter": lambda value: value.__enter__(),
     "exit": leave,
     "isinstance": lambda value, instance: isinstance(instance, value),
+    "issubclass": lambda value, kind: issubclass(kind, value),
+    "round": round,
     "close": lambda value: value.close(),
     "next": lambda value: step(next, value),
     "send": lambda value, item: step(value.send, item),

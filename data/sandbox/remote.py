@@ -88,6 +88,9 @@ class Remote:
     def __int__(self) -> int:
         return ask(self, "int")
 
+    def __round__(self, *digits: int) -> object:
+        return ask(self, "round", *digits)
+
     def __float__(self) -> float:
         return ask(self, "float")
 
@@ -102,6 +105,9 @@ class Remote:
 
     def __instancecheck__(self, value: object) -> bool:
         return ask(self, "isinstance", value) is True
+
+    def __subclasscheck__(self, kind: object) -> bool:
+        return isinstance(kind, Remote) and ask(self, "issubclass", kind) is True
 
     def __eq__(self, other: object) -> object:
         if self is other:

@@ -172,3 +172,13 @@ right(
     "from multiprocessing import Lock, Queue, Semaphore\nfrom multiprocessing.dummy import Pool\nfrom multiprocessing.pool import ThreadPool\nlock, slots = Lock(), Semaphore(2)\ndef g(x):\n    with lock, slots: return abs(x)\ndef f(xs):\n    q = Queue()\n    q.put(40)\n    with ThreadPool(2) as p, Pool(2) as r: return p.map(g, xs) + r.map(g, xs) + [q.get()]",
     "assert candidate([-1, 2]) == [1, 2, 1, 2, 40]",
 )
+right(
+    "a larger stack, as in contests",
+    "import resource, sys\nresource.setrlimit(resource.RLIMIT_STACK, (0x10000000, resource.getrlimit(resource.RLIMIT_STACK)[1]))\nsys.setrecursionlimit(0x100000)\ndef f(n): return n and f(n - 1)",
+    "import resource\nassert f(50000) == 0",
+)
+right(
+    "an abstract class and a rounded object",
+    "from abc import ABC, abstractmethod\nclass S(ABC):\n    @abstractmethod\n    def area(self): ...\nclass Q(S):\n    def area(self): return 4\n    def __round__(self, digits=None): return 'r', digits\ndef f(): return Q()",
+    "assert issubclass(Q, S) and not issubclass(S, Q) and not issubclass(int, S) and isinstance(f(), S)\nassert round(f()) == ('r', None) and round(f(), 2) == ('r', 2)\ntry: S()\nexcept TypeError as e: assert 'abstract' in str(e)\nelse: assert False",
+)
