@@ -25,6 +25,7 @@ CASES = [
 ]  # the first also holds most of the others'
 ROOT = Path(__file__).parents[3]
 TOKEN = f"sandbox-breach-{os.getpid()}"
+ABSTRACT = f"sandbox-test-{os.getpid()}"  # other runs of this suite on the machine have their own
 STRICT = SandboxConfig(workers=4, memory_mb=1024, scratch_mb=32)
 PLAIN = SandboxConfig(workers=4, memory_mb=1024, layers=["split", "rlimits"])
 WATCHED = ["/", "/tmp", "/var/tmp", "/dev/shm", str(Path.home()), str(ROOT), os.path.dirname(os.__file__)]
@@ -44,8 +45,8 @@ class Listeners:
         }
         self.sockets["tcp"].bind(("127.0.0.1", 0))
         self.sockets["udp"].bind(("127.0.0.1", 0))
-        self.sockets["abstract"].bind("\0sandbox-test")
-        self.sockets["abstract datagram"].bind("\0sandbox-test-dgram")
+        self.sockets["abstract"].bind(f"\0{ABSTRACT}")
+        self.sockets["abstract datagram"].bind(f"\0{ABSTRACT}-dgram")
         for one in self.sockets.values():
             one.setblocking(False)
             with contextlib.suppress(OSError):
@@ -76,6 +77,7 @@ def world(tmp_path_factory):
         "SECRET_FOLDER": str(folder),
         "PROJECT": str(ROOT),
         "TOKEN": TOKEN,
+        "sandbox-test": ABSTRACT,
     }
     active = zygote_for(STRICT).report["active"]
     cases = [case for case in CASES if all(layer in active for layer in case.needs)]
