@@ -71,8 +71,9 @@ def arrange_memory(server: Server) -> None:
     """Make it cheap to fork this process again and again."""
     pages.merge_code()
     written = written_pages(server)
-    pinned = bool(written) and pins.pin(written)
-    pages.enlarge_unwritten(written if pinned else set())
+    pages.enlarge_memory()
+    if written:
+        pins.pin(written)
 
 
 def written_pages(server: Server) -> set[int]:

@@ -54,13 +54,12 @@ def merge_code() -> None:
         kernel.libc.mprotect(ctypes.c_void_p(start), ctypes.c_size_t(end - start), READ_EXECUTE)
 
 
-def enlarge_unwritten(written: set[int]) -> None:
-    """Move this process's own memory to large pages where none of the pages `written` lies."""
+def enlarge_memory() -> None:
+    """Move this process's own memory to large pages where there is room for one."""
     for one in mappings():
         if one.rights == "rw-p" and one.name in ("", "[heap]"):
             for first in large_pages_in(one.start, one.end):
-                if not any(first <= page < first + LARGE for page in written):
-                    kernel.libc.madvise(ctypes.c_void_p(first), ctypes.c_size_t(LARGE), MADV_COLLAPSE)
+                kernel.libc.madvise(ctypes.c_void_p(first), ctypes.c_size_t(LARGE), MADV_COLLAPSE)
 
 
 def large_pages_in(start: int, end: int) -> Iterator[int]:

@@ -48,8 +48,25 @@ class Snapshot:
         }
 
 
+def separate(pages: set[int]) -> None:
+    """Take these pages out of large ones, which are pinned as a whole or not at all: what a child shares is
+    copied when this process writes it, page by page."""
+    read_end, write_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(write_end)
+        os.read(read_end, 1)
+        os._exit(0)
+    for address in pages:
+        ctypes.memmove(address, address, 1)
+    os.close(write_end)
+    os.close(read_end)
+    os.waitpid(pid, 0)
+
+
 def pin(pages: set[int]) -> bool:
     """Have these pages of this process copied at each fork. Whether that is possible."""
+    separate(pages)
     parameters = (ctypes.c_char * PARAMETERS_BYTES)()
     vectors = (ctypes.c_uint64 * (2 * len(pages)))()  # (address, length) each
     for index, address in enumerate(sorted(pages)):

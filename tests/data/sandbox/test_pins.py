@@ -15,27 +15,29 @@ SCRIPT = """
 import json, mmap, os, sys
 import ctypes
 sys.path.insert(0, {root!r})
-from data.sandbox import pins
+from data.sandbox import pages, pins
 
-room = mmap.mmap(-1, 3 * pins.PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+room = mmap.mmap(-1, 2 * pages.LARGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 room[:] = b"x" * len(room)
-first = ctypes.addressof(ctypes.c_char.from_buffer(room))
+{prepare}
+first = ctypes.addressof(ctypes.c_char.from_buffer(room)) + pages.LARGE // 2
 places = [first + index * pins.PAGE for index in range(3)]  # pinned, written by the child, left alone
 pinned = pins.pin({{places[0]}})
 snapshot = pins.Snapshot()
 pid = os.fork()
 if pid == 0:
-    room[pins.PAGE] = 121
+    room[pages.LARGE // 2 + pins.PAGE] = 121
     snapshot.take("self")
     own = snapshot.pages()
-    print(json.dumps([pinned, [place in own for place in places], room[0:1].decode()]), flush=True)
+    print(json.dumps([pinned, [place in own for place in places], chr(room[pages.LARGE // 2])]), flush=True)
     os._exit(0)
 os.waitpid(pid, 0)
 """
 
 
-def test_pinned_pages_and_written_ones_are_the_childs_own(pytestconfig):
-    text = SCRIPT.format(root=str(pytestconfig.rootpath))
+@pytest.mark.parametrize("prepare", ["pass", "pages.enlarge_memory()"], ids=["small", "large"])
+def test_pinned_pages_and_written_ones_are_the_childs_own(prepare, pytestconfig):
+    text = SCRIPT.format(root=str(pytestconfig.rootpath), prepare=prepare)
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True)
     assert done.stdout, done.stderr
     pinned, own, content = json.loads(done.stdout)
