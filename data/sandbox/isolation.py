@@ -103,7 +103,9 @@ class Isolation:
         return f"abi{self.ruleset.abi}"
 
     def make_filter(self) -> str:
-        self.filter = seccomp.Filter(self.own_root)
+        own = seccomp.Filter(seccomp.own_rules(self.own_root))
+        seccomp.Filter(seccomp.common_rules()).load()
+        self.filter = own
         return ""
 
     def check(self) -> None:

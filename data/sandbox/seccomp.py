@@ -1,9 +1,10 @@
 """A system-call filter written by hand: what no program under test needs is refused with EPERM.
 
 A denied call looks like a missing permission, so programs get an ordinary exception. Allowed by default,
-because a list of what Python, NumPy and three C libraries call would be wrong on the next machine. Numbers
-for x86-64 and aarch64; elsewhere the layer is missing. Facts from <linux/audit.h>, <linux/seccomp.h>, the
-kernel's syscall tables.
+because a list of what Python, NumPy and three C libraries call would be wrong on the next machine. Two
+filters share the list, and the stricter answer counts: the nursery loads the long one for all programs,
+because the kernel takes a while to compile it, each program's process a short one. Numbers for x86-64 and
+aarch64; elsewhere the layer is missing. Facts from <linux/audit.h>, <linux/seccomp.h>, the kernel's tables.
 """
 
 import ctypes
@@ -110,8 +111,17 @@ class Program(ctypes.Structure):
     _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.POINTER(Instruction))]
 
 
+# what a worker's nursery does and no program may: these wait for the second filter
+OF_THE_NURSERY = frozenset(
+    {
+        "io_uring_setup", "io_uring_register", "mount", "umount2", "setsid", "capset", "seccomp",
+        *MODES_AND_TIMES,
+    }
+)  # fmt: skip
+
 OWN_PID = -1  # stands for the caller's process id until `load` fills it in
 Line = tuple[int, ...]  # (code, value, instructions to skip when true, when false)
+Rule = tuple[tuple[int | None, int | None], list[Line]]  # numbers of a call, what happens to it
 TO_ALLOW: Line = (RETURN, ALLOW)
 TO_DENY: Line = (RETURN, ERRNO | errno.EPERM)
 LEAF = 10  # numbers compared one after the other at the end of the search
@@ -119,13 +129,16 @@ LEAF = 10  # numbers compared one after the other at the end of the search
 
 class Filter:
     """The filter as instructions: a search tree over call numbers, because the kernel, to know which calls
-    need no check, walks the filter once for every number when it is loaded."""
+    need no check, walks the filter once for every number when it is loaded.
 
-    def __init__(self, own_root: bool, machine: str = kernel.MACHINE) -> None:
+    `rules` are pairs of a call's numbers and what happens to it.
+    """
+
+    def __init__(self, rules: list[Rule], machine: str = kernel.MACHINE) -> None:
         if machine not in ARCHITECTURE:
             raise OSError(errno.ENOSYS, f"no system-call table for {machine}")
         column = 0 if machine == "x86_64" else 1
-        rules = {number: body for pair, body in all_rules(own_root) if (number := pair[column]) is not None}
+        bodies = {number: body for pair, body in rules if (number := pair[column]) is not None}
         code = [
             (LOAD, ARCHITECTURE_AT),
             (JUMP_EQUAL, ARCHITECTURE[machine], 1, 0),
@@ -135,7 +148,7 @@ class Filter:
             (RETURN, KILL),
             (JUMP_GREATER_EQUAL, LAST_KNOWN + 1, 0, 1),
             (RETURN, ERRNO | errno.ENOSYS),
-            *search(sorted(rules.items())),
+            *search(sorted(bodies.items())),
         ]
         padded = [(*line, 0, 0)[:4] for line in code]
         self.code = [(operation, yes, no, value) for operation, value, yes, no in padded]
@@ -169,27 +182,34 @@ def search(rules: list[tuple[int, list[Line]]]) -> list[Line]:
     return [(JUMP_GREATER_EQUAL, rules[middle][0], len(below), 0), *below, *above]
 
 
-def all_rules(own_root: bool) -> list[tuple[tuple[int | None, int | None], list[Line]]]:
-    """(numbers of a call, what happens to it) for every call that is not simply allowed."""
-    itself = [load_argument(0), (JUMP_EQUAL, OWN_PID, 0, 1), TO_ALLOW, TO_DENY]
-    or_zero = [load_argument(0), (JUMP_EQUAL, 0, 1, 0), (JUMP_EQUAL, OWN_PID, 0, 1), TO_ALLOW, TO_DENY]
+def common_rules() -> list[Rule]:
+    """What a nursery does without, too: it loads this once, and all programs' processes inherit it."""
     is_zero = [load_argument(0), (JUMP_EQUAL, 0, 0, 1), TO_ALLOW, TO_DENY]
-    denied = DENIED if own_root else DENIED | MODES_AND_TIMES
     return [
-        *((pair, [TO_DENY]) for pair in denied.values()),
-        *((pair, itself) for pair in TO_ITSELF.values()),
-        *((pair, or_zero) for pair in TO_ITSELF_OR_ZERO.values()),
+        *((pair, [TO_DENY]) for name, pair in DENIED.items() if name not in OF_THE_NURSERY),
         (CLONE3, [(RETURN, ERRNO | errno.ENOSYS)]),  # its flags are in memory; the C library falls back
-        (CLONE, [load_argument(0), (JUMP_ANY_BIT, CLONE_THREAD, 0, 1), TO_ALLOW, TO_DENY]),
-        (SETPRIORITY, [load_argument(0), (JUMP_EQUAL, 0, 1, 0), TO_DENY, load_argument(1), *or_zero[1:]]),
         # a datagram pair could send to any local address; a stream pair reaches only its other end
         (SOCKETPAIR, [load_argument(0), (JUMP_EQUAL, 1, 0, 4),
                       load_argument(1), (AND, 0xF), (JUMP_EQUAL, 1, 0, 1), TO_ALLOW, TO_DENY]),
         (SENDTO, [load_argument(4), (JUMP_EQUAL, 0, 0, 3), load_argument(4, 4), *is_zero[1:]]),
         (FCNTL, refuse_values(1, SET_OWNER)),
         (IOCTL, refuse_values(1, DENIED_IOCTLS)),
-        (PRCTL, refuse_values(0, DENIED_PRCTLS)),
     ]  # fmt: skip
+
+
+def own_rules(own_root: bool) -> list[Rule]:
+    """The rest, loaded by each program's process: what depends on its number, what the nursery needs."""
+    itself = [load_argument(0), (JUMP_EQUAL, OWN_PID, 0, 1), TO_ALLOW, TO_DENY]
+    or_zero = [load_argument(0), (JUMP_EQUAL, 0, 1, 0), (JUMP_EQUAL, OWN_PID, 0, 1), TO_ALLOW, TO_DENY]
+    denied = DENIED if own_root else DENIED | MODES_AND_TIMES
+    return [
+        *((pair, [TO_DENY]) for name, pair in denied.items() if name in OF_THE_NURSERY),
+        *((pair, itself) for pair in TO_ITSELF.values()),
+        *((pair, or_zero) for pair in TO_ITSELF_OR_ZERO.values()),
+        (CLONE, [load_argument(0), (JUMP_ANY_BIT, CLONE_THREAD, 0, 1), TO_ALLOW, TO_DENY]),
+        (SETPRIORITY, [load_argument(0), (JUMP_EQUAL, 0, 1, 0), TO_DENY, load_argument(1), *or_zero[1:]]),
+        (PRCTL, refuse_values(0, DENIED_PRCTLS)),
+    ]
 
 
 def refuse_values(argument: int, values: tuple[int, ...]) -> list[Line]:
