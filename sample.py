@@ -4,17 +4,20 @@
     python sample.py +exp=quickstart 'prompt="def add(a, b):"'
 
 A finished file is kept when model, tokenizer, prompts and settings are the same; an interrupted one goes on.
-The file does not depend on decode.batch_rows: each sample has its own random stream, and rows end up sorted.
+The file does not depend on decode.batch_rows or decode.processes: each sample has its own random stream, and
+rows end up sorted.
 """
 
 import dataclasses
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
 import hydra
+import torch
 from omegaconf import OmegaConf
 from tqdm import tqdm
 
@@ -28,9 +31,11 @@ from data.types import Completion
 from model.checkpoint import load_model, weights_digest
 from model.cuda_graphs import graphs_for
 from model.generate import DecodeConfig, Generation, LogitsHook, Request, StopStrings, generate
+from model.spread import Work, spread
 from model.training import Compute
 from model.transformer import Transformer
 
+SMALL_BYTES = 2**28  # of weights: with more, one process uses all cores of a CPU well
 GREEDY = -1  # the number of the greedy answer among a problem's samples
 
 
@@ -64,6 +69,53 @@ def spelling(generation: Generation, tokenizer: Tokenizer) -> list[int]:
     return ids
 
 
+def draw(
+    model: Transformer,
+    tokenizer: Tokenizer,
+    decode: DecodeConfig,
+    hook: LogitsHook | None,
+    requests: Iterable[Request],
+) -> Iterator[Generation]:
+    return generate(
+        model,
+        requests,
+        batch_size=decode.batch_rows,
+        stop_ids=tokenizer.stop_ids,
+        stop_strings=decode.stop_strings,
+        decode=tokenizer.completion_text,
+        usable_ids=tokenizer.usable_ids,
+        logits_hook=hook,
+        graphs=graphs_for(model.lm_head.weight.device, hook),
+    )
+
+
+def draw_apart(
+    folder: Path, compute: Compute, decode: DecodeConfig, threads: int, requests: Iterable[Request]
+) -> Iterator[Generation]:
+    """The same in a process of its own, which loads the model for itself."""
+    torch.set_num_threads(threads)
+    model = load_model(folder, dtype=compute.weights, device=compute.device)
+    with compute.cast():
+        yield from draw(model, load_tokenizer(folder), decode, load_hook(decode.logits_hook), requests)
+
+
+def other_devices(device: str, model: Transformer, decode: DecodeConfig, samples: int) -> list[torch.device]:
+    """The device of each further process: decode.processes of them in all, else as many as are worth it.
+
+    These are all GPUs, unless `device` names one, and all cores, while the model is small; each with enough
+    samples to be worth its start.
+    """
+    if decode.processes is not None and decode.processes < 1:
+        raise ValueError(f"decode.processes is {decode.processes}, expected at least 1, or null")
+    here, weights = model.lm_head.weight.device, list(model.parameters())
+    gpus = torch.cuda.device_count() if here.type == "cuda" and ":" not in device else 1
+    small = sum(w.numel() * w.element_size() for w in weights) <= SMALL_BYTES
+    cores = torch.get_num_threads() if here.type == "cpu" and small else 1
+    useful = min(max(gpus, cores), samples // (2 * decode.batch_rows))
+    others = range(1, useful if decode.processes is None else decode.processes)
+    return [torch.device("cuda", (here.index + i) % gpus) if gpus > 1 else here for i in others]
+
+
 def write_completions(
     model: Transformer,
     tokenizer: Tokenizer,
@@ -74,10 +126,12 @@ def write_completions(
     *,
     identity: dict,
     hook: LogitsHook | None = None,
+    elsewhere: Sequence[Work] = (),
 ) -> Path:
     """Sample `prompts` (task id -> ids) into `path`, a Completion per line, in the order of `prompts`.
 
-    `identity` says what the completions depend on; a file of another identity is moved aside.
+    `identity` says what the completions depend on; a file of another identity is moved aside. `elsewhere`
+    draw a part of the requests, each in its own process.
     """
     total = len(prompts) * (decode.n + decode.greedy)
     if not total:
@@ -90,31 +144,24 @@ def write_completions(
                 print(f"going on   {path}: {len(done)} of {total} completions are there")
             write_provenance(path, identity=identity)
             bar = tqdm(initial=len(done), total=total, desc="sample", unit="completion", smoothing=0.1)
-            for generation in generate(
-                model,
-                requests(prompts, decode, seed, done),
-                batch_size=decode.batch_rows,
-                stop_ids=tokenizer.stop_ids,
-                stop_strings=decode.stop_strings,
-                decode=tokenizer.completion_text,
-                usable_ids=tokenizer.usable_ids,
-                logits_hook=hook,
-                graphs=graphs_for(model.lm_head.weight.device, hook),
-            ):
-                file.write(
-                    Completion(
-                        task_id=generation.key,
-                        sample=generation.sample,
-                        text=generation.text,
-                        prompt_ids=prompts[generation.key],
-                        ids=spelling(generation, tokenizer),
-                        finished=generation.finished,
-                        temperature=0.0 if generation.sample == GREEDY else decode.temperature,
-                        seed=seed,
+            here = partial(draw, model, tokenizer, decode, hook)
+            generations = spread(here, elsewhere, requests(prompts, decode, seed, done))
+            with closing(generations):
+                for generation in generations:
+                    file.write(
+                        Completion(
+                            task_id=generation.key,
+                            sample=generation.sample,
+                            text=generation.text,
+                            prompt_ids=prompts[generation.key],
+                            ids=spelling(generation, tokenizer),
+                            finished=generation.finished,
+                            temperature=0.0 if generation.sample == GREEDY else decode.temperature,
+                            seed=seed,
+                        )
                     )
-                )
-                tokens += len(generation.ids)
-                bar.update()
+                    tokens += len(generation.ids)
+                    bar.update()
             bar.close()
     except KeyboardInterrupt:
         print(f"\nstopped; {file.partial} holds what is finished, the same command goes on from there")
@@ -156,9 +203,8 @@ def claim(path: Path, identity: dict) -> bool:
     return False
 
 
-def load_hook(cfg: Config) -> LogitsHook | None:
+def load_hook(hook: str | dict | None) -> LogitsHook | None:
     """decode.logits_hook: the name of a function, or a node with `_target_` that makes one."""
-    hook = cfg.decode.logits_hook
     return hydra.utils.get_method(hook) if isinstance(hook, str) else hydra.utils.instantiate(hook)
 
 
@@ -192,7 +238,7 @@ def sample_completions(cfg: Config) -> Path:
         stop_strings=[*decode.stop_strings, *protocol.stops],
         max_new_tokens=protocol.max_new_tokens or decode.max_new_tokens,
     )
-    settings = {k: v for k, v in dataclasses.asdict(decode).items() if k != "batch_rows"}
+    settings = {k: v for k, v in dataclasses.asdict(decode).items() if k not in ("batch_rows", "processes")}
     identity = {
         "weights": weights_digest(folder),
         "tokenizer": tokenizer.digest,
@@ -208,10 +254,17 @@ def sample_completions(cfg: Config) -> Path:
     where = {"dtype": compute.weights, "device": compute.device}
     model = load_model(folder, **where, check_finite=cfg.model.check_weights)
     check_vocabulary(tokenizer, model.config.vocab_size)
-    with compute.cast():
-        return write_completions(
-            model, tokenizer, prompts, decode, cfg.run.seed, path, identity=identity, hook=load_hook(cfg)
-        )
+    devices = other_devices(cfg.device, model, decode, len(prompts) * (decode.n + decode.greedy))
+    threads = torch.get_num_threads()
+    each = max(threads // (len(devices) + 1), 1)
+    elsewhere = [partial(draw_apart, folder, compute._replace(device=d), decode, each) for d in devices]
+    where = {"identity": identity, "hook": load_hook(decode.logits_hook), "elsewhere": elsewhere}
+    torch.set_num_threads(each)
+    try:
+        with compute.cast():
+            return write_completions(model, tokenizer, prompts, decode, cfg.run.seed, path, **where)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def typed(prompt: str) -> str:
@@ -261,7 +314,7 @@ def print_completion(cfg: Config, prompt: str) -> None:
             stop_strings=decode.stop_strings,
             decode=tokenizer.completion_text,
             usable_ids=tokenizer.usable_ids,
-            logits_hook=load_hook(cfg),
+            logits_hook=load_hook(decode.logits_hook),
             on_token=show,
         )
     print(generation.text[shown:], flush=True)

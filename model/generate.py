@@ -55,7 +55,8 @@ class DecodeConfig:
     greedy: bool = False  # also one answer at temperature 0, recorded as sample -1
     max_new_tokens: int = 256
     stop_strings: list[str] = field(default_factory=list)  # besides the tokenizer's stop ids
-    batch_rows: int = 128  # samples written at a time
+    batch_rows: int = 128  # samples written at a time, by each process
+    processes: int | None = None  # null: one per GPU; on a CPU one per core for small models and many samples
     logits_hook: Any = None  # null, or {_target_: module.function_or_class, ...} giving a LogitsHook
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from data.toy import toy_problems
 from data.types import Completion
 from model.checkpoint import load_model
 from model.generate import DecodeConfig, Generation
+from model.training import Compute
 from tests.conftest import compose_config
 
 DECODE = DecodeConfig(n=3, temperature=0.9, greedy=True, max_new_tokens=12, batch_rows=4)
@@ -61,6 +63,44 @@ def test_the_file_does_not_depend_on_the_batch(policy, prompts, tmp_path):
         write(policy, prompts, path, dataclasses.replace(DECODE, batch_rows=rows))
         texts.append(path.read_text())
     assert texts[0] == texts[1] == texts[2]
+
+
+def test_the_file_does_not_depend_on_the_number_of_processes(policy, prompts, tmp_path, tiny_policy):
+    alone, shared = tmp_path / "alone.jsonl", tmp_path / "shared.jsonl"
+    write(policy, prompts, alone)
+    apart = partial(sample.draw_apart, tiny_policy, Compute.choose("cpu", "fp32"), DECODE, 1)
+    write(policy, prompts, shared, elsewhere=[apart])
+    assert alone.read_text() == shared.read_text()
+
+
+@pytest.mark.parametrize(
+    ("processes", "threads", "samples", "others"),
+    [
+        (None, 4, 8 * 4, 3),
+        (None, 4, 2 * 8, 1),
+        (None, 4, 8, 0),
+        (None, 1, 10**6, 0),
+        (3, 1, 1, 2),
+        (1, 4, 10**6, 0),
+    ],
+)
+def test_a_small_model_is_sampled_by_a_process_per_core_when_there_is_enough_to_do(
+    policy, processes, threads, samples, others, monkeypatch
+):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    decode = dataclasses.replace(DECODE, processes=processes)
+    assert sample.other_devices("auto", policy[0], decode, samples) == [torch.device("cpu")] * others
+
+
+def test_a_large_model_is_sampled_by_one_process(policy, monkeypatch):
+    monkeypatch.setattr(sample, "SMALL_BYTES", 1000)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    assert sample.other_devices("auto", policy[0], DECODE, 10**6) == []
+
+
+def test_less_than_one_process_is_an_error(policy):
+    with pytest.raises(ValueError, match=r"decode.processes is 0"):
+        sample.other_devices("auto", policy[0], dataclasses.replace(DECODE, processes=0), 1)
 
 
 def test_an_interrupted_file_goes_on_and_ends_the_same(policy, prompts, tmp_path, monkeypatch, capsys):
