@@ -36,6 +36,7 @@ from model.training import Compute
 from model.transformer import Transformer
 
 SMALL_BYTES = 2**28  # of weights: with more, one process uses all cores of a CPU well
+MOST_CORES = 8  # each process takes half a gigabyte before it begins
 GREEDY = -1  # the number of the greedy answer among a problem's samples
 
 
@@ -102,15 +103,15 @@ def draw_apart(
 def other_devices(device: str, model: Transformer, decode: DecodeConfig, samples: int) -> list[torch.device]:
     """The device of each further process: decode.processes of them in all, else as many as are worth it.
 
-    These are all GPUs, unless `device` names one, and all cores, while the model is small; each with enough
-    samples to be worth its start.
+    These are all GPUs, unless `device` names one; or up to 8 cores, while the model is small. Each gets
+    enough samples to be worth its start.
     """
     if decode.processes is not None and decode.processes < 1:
         raise ValueError(f"decode.processes is {decode.processes}, expected at least 1, or null")
     here, weights = model.lm_head.weight.device, list(model.parameters())
     gpus = torch.cuda.device_count() if here.type == "cuda" and ":" not in device else 1
     small = sum(w.numel() * w.element_size() for w in weights) <= SMALL_BYTES
-    cores = torch.get_num_threads() if here.type == "cpu" and small else 1
+    cores = min(torch.get_num_threads(), MOST_CORES) if here.type == "cpu" and small else 1
     useful = min(max(gpus, cores), samples // (2 * decode.batch_rows))
     others = range(1, useful if decode.processes is None else decode.processes)
     return [torch.device("cuda", (here.index + i) % gpus) if gpus > 1 else here for i in others]
