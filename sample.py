@@ -77,6 +77,7 @@ def draw(
     hook: LogitsHook | None,
     requests: Iterable[Request],
 ) -> Iterator[Generation]:
+    """Every sample that the requests ask for, as each ends."""
     return generate(
         model,
         requests,
@@ -93,7 +94,7 @@ def draw(
 def draw_apart(
     folder: Path, compute: Compute, decode: DecodeConfig, threads: int, requests: Iterable[Request]
 ) -> Iterator[Generation]:
-    """The same in a process of its own, which loads the model for itself."""
+    """`draw` in a process of its own, which loads the model for itself."""
     torch.set_num_threads(threads)
     model = load_model(folder, dtype=compute.weights, device=compute.device)
     with compute.cast():
