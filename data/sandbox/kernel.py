@@ -7,13 +7,12 @@ import ctypes
 import errno
 import functools
 import os
-import platform
 import socket
 import sys
 from collections.abc import Callable
 
 LINUX = sys.platform == "linux"
-MACHINE = platform.machine()
+MACHINE = os.uname().machine
 libc = ctypes.CDLL(None, use_errno=True)
 locked_libc = ctypes.PyDLL(None)  # calls that keep the interpreter's lock
 

@@ -3,7 +3,9 @@
 Our modules then lie side by side in memory, and a program's process, which runs little else, has fewer pages
 to copy. Compiling them here would leave holes between them, so a child does that, and this process reads the
 bytecode.
-Each shared library is five more mappings that every fork copies: `tempfile`, which brings six, stays out.
+A module that few programs import stays out, for every fork copies its pages and mappings: `unittest`,
+`hashlib`, `statistics` and `platform` would be 6 % of the time of a small program; one that imports them
+spends 3 to 8 ms on it.
 """
 
 import importlib
@@ -11,9 +13,9 @@ import os
 import sys
 
 NAMES = (
-    "typing math re collections itertools functools heapq bisect string random datetime copy json hashlib "
-    "operator fractions decimal statistics io unittest threading dataclasses enum abc contextlib inspect "
-    "traceback array ast builtins ctypes errno gc marshal os platform resource select signal socket stat "
+    "typing math re collections itertools functools heapq bisect string random datetime copy json "
+    "operator fractions decimal io threading dataclasses enum abc contextlib inspect "
+    "traceback array ast builtins ctypes errno gc marshal os resource select signal socket stat "
     "struct sysconfig time types"
 )
 
