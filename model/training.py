@@ -56,11 +56,17 @@ class Compute(NamedTuple):
 
 
 def choose_device(name: str) -> torch.device:
-    if name != "auto":
-        return torch.device(name)
-    if torch.cuda.is_available():
-        return torch.device("cuda", torch.cuda.current_device())
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    kind = name.partition(":")[0]
+    if name == "auto":
+        found = next(device for device, is_there in here.items() if is_there)
+        return torch.device(found, torch.cuda.current_device()) if found == "cuda" else torch.device(found)
+    if not here.get(kind):
+        there = ", ".join(device for device, is_there in here.items() if is_there)
+        raise ValueError(
+            f"device is {name!r}; this machine and this torch have {there} (auto takes the first)"
+        )
+    return torch.device(name)
 
 
 class Interrupt:
@@ -165,12 +171,17 @@ class Plan(NamedTuple):
 
     @classmethod
     def of(cls, optim: OptimSettings, examples: int) -> "Plan":
+        for name in ("batch", "epochs", "max_steps"):
+            value = getattr(optim, name)
+            if value is not None and value < 1:
+                raise ValueError(f"optim.{name} is {value}, expected 1 or more")
         per_epoch = math.ceil(examples / optim.batch)
         total = per_epoch * optim.epochs
         warmup = round(optim.warmup * total)
         rate = partial(
             learning_rate, peak=optim.lr, warmup_steps=warmup, total_steps=total, schedule=optim.schedule
         )
+        rate(0)  # complains of a schedule that is none, before anything is computed
         return cls(optim.batch, per_epoch, total, min(total, optim.max_steps or total), rate)
 
     def place(self, step: int) -> tuple[int, slice]:

@@ -56,6 +56,8 @@ def parse_arguments(arguments: list[str]) -> tuple[dict, SandboxConfig]:
 def judge_file(source: Path, target: Path, cache: str | None, config: SandboxConfig) -> int:
     """Judge every row of `source` not yet in `target`; stream the verdicts; 1 when internal errors remain."""
     jobs = read_jobs(source)
+    if target.is_dir() or (target.exists() and target.samefile(source)):
+        raise ValueError(f"output={target} is the input or a folder; name another file")
     if target.exists():
         print(f"{target} is there and whole; delete it to judge again", file=sys.stderr)
         return int(any(row["verdict"] == Verdict.INTERNAL_ERROR for row in read_jsonl(target)))

@@ -526,6 +526,15 @@ def test_the_command_names_a_wrong_argument(capsys, arguments, words):
     assert words in capsys.readouterr().err
 
 
+def test_the_command_does_not_write_over_its_input(tmp_path, capsys):
+    source = write_rows(tmp_path / "in.jsonl", {})
+    before = source.read_bytes()
+    for output in (source, tmp_path):
+        assert main([f"input={source}", f"output={output}"]) == 1
+        assert "is the input or a folder" in capsys.readouterr().err
+    assert source.read_bytes() == before
+
+
 def test_a_fresh_interpreter_can_execute():
     script = f"from data.execution import execute\nprint(execute({ADD!r}, 3.0).verdict)"
     done = subprocess.run(

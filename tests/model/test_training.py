@@ -1,13 +1,14 @@
-"""model/training.py: compiled blocks compute what they computed before."""
+"""model/training.py: compiled blocks compute what they computed before; what cannot work is named."""
 
 from copy import deepcopy
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor
 
 from model.rotary import Rope
-from model.training import compile_blocks
+from model.training import Plan, choose_device, compile_blocks
 from model.transformer import ModelConfig, Transformer
 
 
@@ -56,3 +57,29 @@ def test_compiled_blocks_compute_the_same_and_are_compiled_once_for_all_lengths(
         graphs.append(counters["stats"]["unique_graphs"])
     assert graphs[0] > 0
     assert len(set(graphs)) == 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"batch": 0}, "optim.batch is 0, expected 1 or more"),
+        ({"epochs": 0}, "optim.epochs is 0"),
+        ({"max_steps": -1}, "optim.max_steps is -1"),
+        ({"schedule": "step"}, "schedule is 'step', expected one of"),
+        ({"warmup": 1.5}, "warmup_steps <= total_steps"),
+    ],
+)
+def test_a_plan_that_cannot_be_carried_out_is_refused_at_once(changed, words):
+    settings = {"batch": 4, "epochs": 1, "max_steps": None, "lr": 1.0, "warmup": 0.1, "schedule": "linear"}
+    assert Plan.of(SimpleNamespace(**settings), 10).last == 3
+    with pytest.raises(ValueError, match=words):
+        Plan.of(SimpleNamespace(**settings | changed), 10)
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda", "mps", "cuda:0"])
+def test_a_device_that_is_not_there_is_refused_with_those_that_are(monkeypatch, name):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=f"device is '{name}'; this machine and this torch have cpu"):
+        choose_device(name)
+    assert choose_device("auto") == choose_device("cpu") == torch.device("cpu")
