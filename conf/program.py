@@ -1,5 +1,6 @@
 """What every program does first and last: compose the config, and turn a user's mistake into one line."""
 
+import errno
 import functools
 import inspect
 import json
@@ -7,6 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import hydra
@@ -44,8 +46,9 @@ def program(main: Callable[[Config], int | None]) -> Callable[[], None]:
     """Make `main(cfg)` a Hydra program; what it returns is the exit code.
 
     ValueError, OSError and a value that was not given are the user's to mend: one line, exit code 1; torchrun
-    then ends the other processes. Set HYDRA_FULL_ERROR=1 (Hydra's own switch) to see the traceback. With a
-    `cfg` the program is a function: Hydra is passed by, and the process goes on whatever happens.
+    then ends the other processes. Ctrl-C is one line too, exit code 130. Set HYDRA_FULL_ERROR=1 (Hydra's own
+    switch) to see the traceback. With a `cfg` the program is a function: Hydra is passed by, and the process
+    goes on whatever happens.
     """
 
     @functools.wraps(main)
@@ -59,8 +62,15 @@ def program(main: Callable[[Config], int | None]) -> Callable[[], None]:
             rank = os.environ.get("RANK", "0")
             if isinstance(error, MissingMandatoryValue):
                 error = f"{error.full_key} is not set; give it as {error.full_key}=..."
+            elif getattr(error, "errno", None) == errno.ENOSPC:  # which does not say where
+                error = f"{error} (outputs go to {cfg.run.dir}, reference log-probs to {cfg.run.cache})"
             print(f"error{f' in process {rank}' * (rank != '0')}: {error}", file=sys.stderr)
             sys.exit(1)
+        except KeyboardInterrupt:
+            if os.environ.get("HYDRA_FULL_ERROR"):
+                raise
+            print("\ninterrupted; the same command goes on from what is finished", file=sys.stderr)
+            sys.exit(130)
         finish()
         if code:
             sys.exit(code)
@@ -143,7 +153,8 @@ def claim_output(folder: Path, objective: dict, last_step: int) -> int:
         return min(position["step"], last_step)
     if not finished:
         found, wanted = (
-            {key: source.get(key) for key in changed} for source in (position["objective"], objective)
+            {key: differing(source.get(key), other.get(key)) for key in changed}
+            for source, other in pairwise((position["objective"], objective, position["objective"]))
         )
         raise ValueError(
             f"{folder} holds an unfinished run (step {position['step']} of {position['last_step']}) with "
@@ -155,6 +166,13 @@ def claim_output(folder: Path, objective: dict, last_step: int) -> int:
     folder.rename(aside)
     print(f"moved      {folder} to {aside}: a finished run with other {', '.join(changed)}")
     return 0
+
+
+def differing(value: object, other: object) -> object:
+    """Of a group of settings only those that the other has not, or not so."""
+    if not isinstance(value, dict) or not isinstance(other, dict):
+        return value
+    return {key: value[key] for key in value if key not in other or value[key] != other[key]}
 
 
 def training_objective(cfg: Config, dtype: str, **inputs: object) -> dict:

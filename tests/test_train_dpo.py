@@ -1,5 +1,6 @@
 """The DPO program: starts at log 2, resumes bit for bit, never leaves half a checkpoint."""
 
+import errno
 import json
 import math
 import shutil
@@ -132,10 +133,29 @@ def test_an_unfinished_run_with_another_objective_is_refused(train, monkeypatch,
     with monkeypatch.context() as patch:
         patch.setattr(train_dpo, "Interrupt", interrupt_after(1))
         train()
-    assert train("loss.beta=0.5") == 1
+    assert train("loss.beta=0.5", "optim.lr=1e-2") == 1
     error = capsys.readouterr().err
     assert "unfinished run (step 1 of" in error
+    assert (
+        "{'loss': {'beta': 0.1}, 'optim': {'lr': 0.003}}, now {'loss': {'beta': 0.5}, 'optim': {'lr': 0.01}}"
+        in error
+    )
     assert "set run.name" in error
+
+
+def test_ctrl_c_before_the_first_step_and_a_full_disk_are_one_line_each(train, monkeypatch, capsys):
+    full = OSError(errno.ENOSPC, "No space left on device")
+    for error, code, words in (
+        (KeyboardInterrupt(), 130, "interrupted; the same command goes on"),
+        (
+            full,
+            1,
+            "No space left on device (outputs go to out/t, reference log-probs to out/reference_logps)",
+        ),
+    ):
+        monkeypatch.setattr(train_dpo, "fill", lambda *_, error=error: (_ for _ in ()).throw(error))
+        assert train() == code
+        assert words in capsys.readouterr().err
 
 
 def test_beta_and_learning_rate_reuse_the_reference(train, capsys):
