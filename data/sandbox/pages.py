@@ -88,8 +88,10 @@ def move_to_large_page(start: int) -> None:
     copy = -(-room // LARGE) * LARGE
     libc.madvise(ctypes.c_void_p(copy), size, MADV_HUGEPAGE)
     ctypes.memmove(copy, start, LARGE)
-    libc.mprotect(ctypes.c_void_p(copy), size, READ_EXECUTE)
-    libc.mremap(ctypes.c_void_p(copy), size, size, MOVE_THERE, ctypes.c_void_p(start))
-    for first, last in ((room, copy), (copy + LARGE, room + 2 * LARGE)):
+    spare = [(room, room + 2 * LARGE)]
+    if libc.mprotect(ctypes.c_void_p(copy), size, READ_EXECUTE) == 0:  # some systems forbid new code
+        there = libc.mremap(ctypes.c_void_p(copy), size, size, MOVE_THERE, ctypes.c_void_p(start))
+        spare = [(room, copy), (copy + LARGE, room + 2 * LARGE)] if there == start else spare
+    for first, last in spare:
         if first < last:
             libc.munmap(ctypes.c_void_p(first), ctypes.c_size_t(last - first))

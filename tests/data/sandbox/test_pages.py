@@ -42,6 +42,20 @@ def test_code_reads_the_same_on_large_pages_and_cannot_be_written(pytestconfig):
         assert end >= page + pages.LARGE
 
 
+def test_where_the_system_forbids_new_code_the_old_stays(pytestconfig):
+    deny_write_then_execute = "ctypes.CDLL(None).prctl(65, 1, 0, 0, 0)"  # PR_SET_MDWE, since Linux 6.3
+    script = SCRIPT.format(root=str(pytestconfig.rootpath), change="enlarge_code")
+    script = script.replace("pages.enlarge", f"denied = {deny_write_then_execute} == 0\npages.enlarge")
+    script = script.replace("[before ==", "[denied, before ==")
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    denied, same, _, after = json.loads(done.stdout)
+    if not denied:
+        pytest.skip("this kernel cannot forbid it")
+    assert same
+    assert not [one for one in after if one[2] == "r-xp" and not one[4]]
+
+
 def test_code_and_constants_are_fewer_mappings_after_the_merge(pytestconfig):
     same, spans, after = changed("merge_code", str(pytestconfig.rootpath))
     assert same
