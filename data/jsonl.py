@@ -74,14 +74,6 @@ def as_record(cls: type[Record], row: dict, where: str) -> Record:
     return cls(**{name: value for name, value in row.items() if name in fields})
 
 
-def read_records(cls: type[Record], path: Path | str) -> list[Record]:
-    """A whole file of one record type; errors name file and line."""
-    records = [as_record(cls, row, f"{path}, line {number}") for number, row in iterate_jsonl(path)]
-    if not records:
-        raise ValueError(f"{path} holds no rows; one {cls.__name__} per line expected")
-    return records
-
-
 def to_line(row: object) -> str:
     """A dataclass or dict as one JSON line. Half a surrogate pair is escaped: UTF-8 cannot hold it."""
     if dataclasses.is_dataclass(row) and not isinstance(row, type):

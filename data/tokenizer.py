@@ -140,12 +140,6 @@ class Tokenizer:
         settings = {"tools": None, "documents": None} | self.named | variables | settings
         return self.renderer.render(template, settings, where=f"{self.folder}, chat template")
 
-    def chat_ids(
-        self, messages: list[dict], add_generation_prompt: bool = True, **variables: object
-    ) -> list[int]:
-        """Ids of a rendered conversation; the template writes its own begin token, none is added."""
-        return self.vocabulary.encode(self.render(messages, add_generation_prompt, **variables), control=True)
-
 
 class StreamDecoder:
     """Decode a completion id by id; a character appears once its last byte is there.

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import sample
-from data.jsonl import read_jsonl, read_records
+from data.jsonl import as_record, read_jsonl
 from data.tokenizer import load_tokenizer
 from data.toy import toy_problems
 from data.types import Completion
@@ -36,7 +36,7 @@ def prompts(policy):
 def write(policy, prompts, path, decode=DECODE, **more) -> list[Completion]:
     model, tokenizer = policy
     sample.write_completions(model, tokenizer, prompts, decode, 7, path, identity=IDENTITY, **more)
-    return read_records(Completion, path)
+    return [as_record(Completion, row, str(path)) for row in read_jsonl(path)]
 
 
 def test_every_sample_is_there_once_in_order_with_ids_that_spell_the_text(policy, prompts, tmp_path):

@@ -1,6 +1,6 @@
 """Frames between host, judge and program: four bytes of length, then the payload. Trusted ends only block.
 
-The judge's reading from the untrusted side, with its limits and its clock, is in peer.py.
+The judge's reading from the untrusted side, with its limits and its clock, is in session.py.
 """
 
 import json
@@ -12,10 +12,6 @@ LENGTH = struct.Struct("<I")
 
 class Closed(Exception):
     """The other end is gone."""
-
-
-def send_frame(channel: socket.socket, payload: bytes) -> None:
-    channel.sendall(LENGTH.pack(len(payload)) + payload)
 
 
 def read_exactly(channel: socket.socket, size: int) -> bytearray:
