@@ -8,7 +8,9 @@ A program is a dict: `prompt` and `completion`, joined to the program's text; `t
 `check(candidate)` or just asserts; `entry_point`, the name under which the tests know the candidate (may be
 empty). Optional: `context`, trusted text whose definitions the tests may use (default: the prompt); `data`,
 a plain value that the tests find as `__judge__.data` (data/sandbox/trial.py, `Report`); `mode`, "inline"
-for tests that must share the program's process (weaker, see `needs_inline`).
+for tests that must share the program's process (weaker, see `needs_inline`): those that derive classes from
+the program's, compute with its objects and plain numbers together, call methods that it added to a list,
+dict, text or named tuple, or patch more than the streams, `input`, `print` and `open`.
 
     python -m data.execution input=programs.jsonl output=verdicts.jsonl [cache=FILE] [workers=8 seconds=1 ...]
 
