@@ -78,7 +78,7 @@ def code_spans() -> list[tuple[int, int]]:
 
 def move_to_large_page(start: int) -> None:
     """Put a copy of the `LARGE` bytes at `start` in their place, in one step, for this code may be among
-    them."""
+    them. Nothing happens where the kernel has no large page: small ones would be worse than the file's."""
     libc = kernel.libc
     libc.mmap.restype = libc.mremap.restype = ctypes.c_ssize_t
     size = ctypes.c_size_t(LARGE)
@@ -89,7 +89,8 @@ def move_to_large_page(start: int) -> None:
     libc.madvise(ctypes.c_void_p(copy), size, MADV_HUGEPAGE)
     ctypes.memmove(copy, start, LARGE)
     spare = [(room, room + 2 * LARGE)]
-    if libc.mprotect(ctypes.c_void_p(copy), size, READ_EXECUTE) == 0:  # some systems forbid new code
+    is_large = libc.madvise(ctypes.c_void_p(copy), size, MADV_COLLAPSE) == 0
+    if is_large and libc.mprotect(ctypes.c_void_p(copy), size, READ_EXECUTE) == 0:  # some systems forbid it
         there = libc.mremap(ctypes.c_void_p(copy), size, size, MOVE_THERE, ctypes.c_void_p(start))
         spare = [(room, copy), (copy + LARGE, room + 2 * LARGE)] if there == start else spare
     for first, last in spare:

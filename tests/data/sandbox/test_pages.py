@@ -18,6 +18,7 @@ from data.sandbox import pages
 def read(spans):
     return [ctypes.string_at(start, end - start) for start, end in spans]
 
+{prepare}
 spans = pages.code_spans()
 before = read(spans)
 pages.{change}()
@@ -25,8 +26,8 @@ print(json.dumps([before == read(spans), spans, pages.mappings()]))
 """
 
 
-def changed(change: str, root: str) -> tuple[bool, list, list]:
-    text = SCRIPT.format(root=root, change=change)
+def changed(change: str, root: str, prepare: str = "") -> tuple[bool, list, list]:
+    text = SCRIPT.format(root=root, change=change, prepare=prepare)
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return tuple(json.loads(done.stdout))
@@ -44,7 +45,7 @@ def test_code_reads_the_same_on_large_pages_and_cannot_be_written(pytestconfig):
 
 def test_where_the_system_forbids_new_code_the_old_stays(pytestconfig):
     deny_write_then_execute = "ctypes.CDLL(None).prctl(65, 1, 0, 0, 0)"  # PR_SET_MDWE, since Linux 6.3
-    script = SCRIPT.format(root=str(pytestconfig.rootpath), change="enlarge_code")
+    script = SCRIPT.format(root=str(pytestconfig.rootpath), change="enlarge_code", prepare="")
     script = script.replace("pages.enlarge", f"denied = {deny_write_then_execute} == 0\npages.enlarge")
     script = script.replace("[before ==", "[denied, before ==")
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
@@ -54,6 +55,13 @@ def test_where_the_system_forbids_new_code_the_old_stays(pytestconfig):
         pytest.skip("this kernel cannot forbid it")
     assert same
     assert not [one for one in after if one[2] == "r-xp" and not one[4]]
+
+
+def test_code_stays_where_it_is_without_large_pages(pytestconfig):
+    same, spans, after = changed("enlarge_code", str(pytestconfig.rootpath), "pages.MADV_COLLAPSE = -1")
+    assert same
+    kept = [one for one in after if one[2] == "r-xp" and one[4].startswith("/")]
+    assert all(any(start <= one[0] < end for one in kept) for start, end in spans)
 
 
 def test_code_and_constants_are_fewer_mappings_after_the_merge(pytestconfig):
