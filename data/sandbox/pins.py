@@ -3,7 +3,8 @@
 After a fork the first write to a page costs parent and child a page fault each, three times what copying it
 takes. A pinned page, which a device might write at any time, the kernel copies at the fork. What pins pages
 without privilege is to register them as buffers of an io_uring; it is used for nothing else. Where there is
-none (containers often forbid it) programs are judged as well, and slower.
+none (containers often forbid it), or no more memory may be locked (the usual 8 MiB of a user are enough for
+six workers), programs are judged as well, and slower.
 """
 
 import ctypes
