@@ -9,8 +9,8 @@ A program is a dict: `prompt` and `completion`, joined to the program's text; `t
 empty). Optional: `context`, trusted text whose definitions the tests may use (default: the prompt); `data`,
 a plain value that the tests find as `__judge__.data` (data/sandbox/trial.py, `Report`); `mode`, "inline"
 for tests that must share the program's process (weaker, see `needs_inline`): those that derive classes from
-the program's, compute with its objects and plain numbers together, call methods that it added to a list,
-dict, text or named tuple, or patch more than the streams, `input`, `print` and `open`.
+the program's, compute with its objects and plain numbers together, call methods of its exceptions, or patch
+more than the streams, `input`, `print` and `open`.
 
     python -m data.execution input=programs.jsonl output=verdicts.jsonl [cache=FILE] [workers=8 seconds=1 ...]
 
@@ -59,6 +59,7 @@ class Job:
     timeout: float = 0.0
 
 
+JUDGE_VERSION = 2  # raise when the same program would get another verdict: cached ones are then not reused
 ZYGOTES: dict[tuple, Zygote] = {}
 
 
@@ -129,10 +130,11 @@ def needs_inline(program: dict, timeout: float = 10.0, config: SandboxConfig | N
 
 
 def content_key(job: Job, config: SandboxConfig, zygote: Zygote) -> str:
-    """Digest of all that decides a verdict: program, tests, limits, layers, interpreter."""
+    """Digest of all that decides a verdict: this judge, program, tests, limits, layers, interpreter."""
     program = job.program
     data = program.get("data")
     return digest(
+        JUDGE_VERSION,
         program["prompt"] + program["completion"],
         test_text(program["test"]),
         program["entry_point"],

@@ -24,6 +24,7 @@ from data.sandbox.codec import (
     CodecError,
     imported_numpy,
 )
+from data.sandbox.extension import extend
 from data.sandbox.library import FUNCTIONS, make
 from data.sandbox.sharing import Shared, set_state
 
@@ -52,6 +53,7 @@ class Decoder:
         self.depth = 0
         self.left = MAX_VALUES
         self.named_tuples: dict[tuple, type] = {}
+        self.extensions: set[tuple] = set()
 
     def decode(self) -> object:
         """The next value. Anything wrong with the bytes is a CodecError."""
@@ -294,6 +296,14 @@ def read_handle(decoder: Decoder) -> object:
     return decoder.foreign(decoder)
 
 
+def read_extension(decoder: Decoder) -> object:
+    handle, names, plain = decoder.value(), decoder.value(), decoder.value()
+    if (type(plain), names) not in decoder.extensions:
+        decoder.expect(CLASS_COSTS)
+        decoder.extensions.add((type(plain), names))
+    return extend(plain, handle, names, decoder.shared)
+
+
 def read_array(decoder: Decoder) -> array.array:
     return array.array(decoder.text(), decoder.value())
 
@@ -356,5 +366,6 @@ TAGS: dict[bytes, Callable[[Decoder], object]] = {
     b"G": read_member,
     b"L": lambda decoder: FUNCTIONS[decoder.text()],
     b"H": read_handle,
+    b"X": read_extension,
 }
 READERS = {tag[0]: reader for tag, reader in TAGS.items()}

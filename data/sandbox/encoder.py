@@ -1,4 +1,4 @@
-"""Values to bytes: one writer for each type of codec.py. Subclasses lose what they add."""
+"""Values to bytes: one writer for each type of codec.py."""
 
 import array
 import collections
@@ -30,21 +30,25 @@ from data.sandbox.codec import (
     loaded_numpy,
 )
 from data.sandbox.exceptions import describe
+from data.sandbox.extension import Extension, added, handle_of
 from data.sandbox.library import FUNCTION_NAMES, PARTS, part_name
 from data.sandbox.sharing import Shared, state_of
 
 
 class Encoder:
     """One message. With `shared`, containers are numbered there and repeated ones become references;
-    `class_names` are the classes whose instances cross by their attributes."""
+    `class_names` are the classes whose instances cross by their attributes; so many plain
+    values also name the object that they are, when its class adds something (`extends`, extension.py)."""
 
     def __init__(
         self,
         foreign: Callable[[object], bytes],
         shared: Shared | None = None,
         class_names: dict[type, str] | None = None,
+        extends: int = 0,
     ) -> None:
         self.parts: list[bytes] = []
+        self.extends = extends
         self.foreign = foreign
         self.shared = shared
         self.class_names = class_names or {}
@@ -62,6 +66,17 @@ class Encoder:
     def encode_unusual(self, value: object) -> None:
         """Subclasses of plain types, and the rest."""
         kind = type(value)
+        if issubclass(kind, Extension):  # goes back where it came from
+            if self.shared is None or id(value) not in self.shared.numbers or self.begin(value):
+                self.parts.append(self.foreign(handle_of(value)))
+            return
+        if self.extends and kind not in self.class_names and (names := added(kind)) is not None:
+            self.extends -= 1
+            if self.shared is not None and id(value) in self.shared.numbers:
+                self.begin(value)
+                return
+            self.parts += (b"X", self.foreign(value))
+            write_tuple(self, names)
         if kind is type or issubclass(kind, type):
             name = TYPE_NAMES.get(value) if kind is type else None
             if name:

@@ -20,6 +20,7 @@ from data.sandbox.codec import MAX_BYTES, NOTHING, CodecError
 from data.sandbox.decoder import Decoder
 from data.sandbox.encoder import Encoder
 from data.sandbox.exceptions import Exceptions, class_names
+from data.sandbox.extension import MOST as MOST_EXTENSIONS
 from data.sandbox.library import CLASSES
 from data.sandbox.remote import KINDS
 from data.sandbox.sharing import MOST_KEPT, Shared, written_out
@@ -82,10 +83,7 @@ class Peer:
             number = self.numbers[id(value)] = len(self.objects)
             self.objects.append(value)
         kind = kind_of(value).encode()
-        if kind == b"x":
-            label = ",".join(class_names(value))
-        else:
-            label = getattr(value, "__name__", None) or type(value).__name__
+        label = ",".join(class_names(value)) if kind == b"x" else name_of(value) or type(value).__name__
         label = label.encode("utf-8", "replace")[:LONGEST_LABEL] if type(label) is str else b"?"
         return b"HO" + NUMBER.pack(number) + kind + bytes([len(label)]) + label
 
@@ -112,7 +110,7 @@ class Peer:
     def message(self, header: bytes, value: object, whole: bool) -> bytes:
         """A frame's payload: header, value, changes. An encoding that fails leaves no trace."""
         first = self.shared.next
-        encoder = Encoder(self.refer, self.shared, self.class_names)
+        encoder = Encoder(self.refer, self.shared, self.class_names, 0 if self.leads else MOST_EXTENSIONS)
         encoder.parts.append(header)
         try:
             with_recursion(self.encode, encoder, value, whole)
@@ -255,6 +253,13 @@ def with_recursion(function: Callable, *arguments: object) -> object:
             set_recursion_limit(limit)
         except RecursionError:  # we stand deeper than the program's own limit allows
             pass
+
+
+def name_of(value: object) -> object:
+    try:
+        return getattr(value, "__name__", None)
+    except Exception:  # of a program's own attribute access
+        return None
 
 
 def kind_of(value: object) -> str:

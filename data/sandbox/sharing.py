@@ -27,6 +27,7 @@ class Shared:
         self.objects: dict[int, object] = {}
         self.numbers: dict[int, int] = {}  # id -> number
         self.known: dict[int, tuple | bytes] = {}
+        self.atoms: dict[int, object] = {}  # by the id of their handle, see extension.py
         self.next = 0
         self.references_read = 0  # how often a message named a container instead of spelling it out
 
@@ -169,15 +170,19 @@ def same_contents(before: tuple | bytes, now: tuple | bytes) -> bool:
 def replace_contents(container: object, new: tuple | bytes) -> None:
     """Make our container hold what the other side's copy holds."""
     if isinstance(container, list):
-        container[:] = new
+        list.__setitem__(container, slice(None), new)
     elif isinstance(container, dict):
         half = len(new) // 2
-        container.clear()
+        kind = collections.OrderedDict if isinstance(container, collections.OrderedDict) else dict
+        kind.clear(container)  # not by methods that a subclass may have changed
         for key, value in zip(new[:half], new[half:], strict=True):  # a Counter's `update` would count
-            container[key] = value
-    elif isinstance(container, (set, collections.deque)):
-        container.clear()
-        (container.update if isinstance(container, set) else container.extend)(new)
+            kind.__setitem__(container, key, value)
+    elif isinstance(container, set):
+        set.clear(container)
+        set.update(container, new)
+    elif isinstance(container, collections.deque):
+        collections.deque.clear(container)
+        collections.deque.extend(container, new)
     elif isinstance(container, bytearray):
         container[:] = new
     elif (numpy := loaded_numpy()) is not None and isinstance(container, numpy.ndarray):
