@@ -113,7 +113,8 @@ def other_devices(device: str, model: Transformer, decode: DecodeConfig, samples
     gpus = torch.cuda.device_count() if here.type == "cuda" and ":" not in device else 1
     small = sum(w.numel() * w.element_size() for w in weights) <= SMALL_BYTES
     cores = min(torch.get_num_threads(), MOST_CORES) if here.type == "cpu" and small else 1
-    useful = min(max(gpus, cores), samples // (2 * decode.batch_rows))
+    batches = samples // decode.batch_rows  # for each process 2 on a GPU, 8 on a core: a start takes 5 s
+    useful = min(gpus, batches // 2) if gpus > 1 else min(cores, batches // 8)
     others = range(1, useful if decode.processes is None else decode.processes)
     return [torch.device("cuda", (here.index + i) % gpus) if gpus > 1 else here for i in others]
 

@@ -76,9 +76,9 @@ def test_the_file_does_not_depend_on_the_number_of_processes(policy, prompts, tm
 @pytest.mark.parametrize(
     ("processes", "threads", "samples", "others"),
     [
-        (None, 4, 8 * 4, 3),
-        (None, 4, 2 * 8, 1),
-        (None, 4, 8, 0),
+        (None, 4, 32 * 4, 3),
+        (None, 4, 2 * 32, 1),
+        (None, 4, 63, 0),
         (None, 1, 10**6, 0),
         (3, 1, 1, 2),
         (1, 4, 10**6, 0),
