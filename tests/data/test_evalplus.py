@@ -200,7 +200,7 @@ def test_a_failed_case_says_what_was_given_and_what_came_back(tmp_path):
     rows = judge_answers(answers, lambda jobs: judge(jobs, config), tmp_path / "results.jsonl")
     assert [row["detail"] for row in rows] == [
         "test 2: mean([3]) gave 4.5, expected 3.0",
-        "test 1: mean([1, 2]) gave <Remote>, expected 1.5",
+        "test 1: mean([1, 2]) gave <object>, expected 1.5",
         "test 1: mean([1, 2]) gave an integer of 33216 bits, expected 1.5",
     ]
 

@@ -468,6 +468,7 @@ flood(
     "allocation that just fits, then more",
     "def f():\n    x = bytearray(600 << 20)\n    return bytes(x) + bytes(x)",
     MEMORY,
+    seconds=6.0,  # on a slow machine touching so much takes two
 )
 flood(
     "a comprehension without end",
