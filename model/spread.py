@@ -69,10 +69,10 @@ def arrived(results: Queue, running: dict[int, Process], wait: bool) -> Iterator
         try:
             message = results.get(timeout=LOOK_SECONDS) if wait else results.get_nowait()
         except queue.Empty:
-            dead = [process.exitcode for process in running.values() if process.exitcode is not None]
-            silent += bool(dead)
             if not wait:
                 return
+            dead = [process.exitcode for process in running.values() if process.exitcode is not None]
+            silent += bool(dead)
             if silent == 2:  # what it had sent before would have been found at the second look
                 raise ChildProcessError(
                     f"a process has died (exit code {dead[0]}; -9: killed, perhaps for want of memory); the "

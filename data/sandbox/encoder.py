@@ -32,13 +32,13 @@ from data.sandbox.codec import (
 from data.sandbox.exceptions import describe
 from data.sandbox.extension import Extension, added, handle_of
 from data.sandbox.library import FUNCTION_NAMES, PARTS, part_name
-from data.sandbox.sharing import Shared, state_of
+from data.sandbox.sharing import Shared, mapping_kind, state_of
 
 
 class Encoder:
     """One message. With `shared`, containers are numbered there and repeated ones become references;
-    `class_names` are the classes whose instances cross by their attributes; so many plain
-    values also name the object that they are, when its class adds something (`extends`, extension.py)."""
+    `class_names` are the classes whose instances cross by their attributes; up to `extends` plain values also
+    name the object that they are, when its class adds something (extension.py)."""
 
     def __init__(
         self,
@@ -67,14 +67,13 @@ class Encoder:
         """Subclasses of plain types, and the rest."""
         kind = type(value)
         if issubclass(kind, Extension):  # goes back where it came from
-            if self.shared is None or id(value) not in self.shared.numbers or self.begin(value):
+            if not self.refers(value):
                 self.parts.append(self.foreign(handle_of(value)))
             return
         if self.extends and kind not in self.class_names and (names := added(kind)) is not None:
-            self.extends -= 1
-            if self.shared is not None and id(value) in self.shared.numbers:
-                self.begin(value)
+            if self.refers(value):
                 return
+            self.extends -= 1
             self.parts += (b"X", self.foreign(value))
             write_tuple(self, names)
         if kind is type or issubclass(kind, type):
@@ -119,14 +118,18 @@ class Encoder:
 
     def begin(self, value: object) -> bool:
         """Enter a container; False when a reference to one that is known was written instead."""
-        shared = self.shared
-        if shared is None:
-            return True
-        number = shared.numbers.get(id(value))
-        if number is not None:
-            self.parts.append(b"A" + COUNT.pack(number))
+        if self.refers(value):
             return False
-        shared.add(value)
+        if self.shared is not None:
+            self.shared.add(value)
+        return True
+
+    def refers(self, value: object) -> bool:
+        """Write a reference, if this container is known."""
+        number = None if self.shared is None else self.shared.numbers.get(id(value))
+        if number is None:
+            return False
+        self.parts.append(b"A" + COUNT.pack(number))
         return True
 
     def enter(self) -> None:
@@ -238,8 +241,7 @@ def write_tuple(encoder: Encoder, value: tuple) -> None:
 def write_pairs(encoder: Encoder, value: dict) -> None:
     encoder.enter()
     encode = encoder.encode
-    ordered = isinstance(value, collections.OrderedDict)  # has an order of its own
-    for key, item in (collections.OrderedDict if ordered else dict).items(value):
+    for key, item in mapping_kind(value).items(value):
         encode(key)
         encode(item)
     encoder.depth -= 1

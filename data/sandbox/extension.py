@@ -14,7 +14,7 @@ import functools
 
 from data.sandbox.codec import CodecError
 from data.sandbox.remote import BINARY, Remote, ask
-from data.sandbox.sharing import Shared
+from data.sandbox.sharing import Shared, mapping_kind
 
 ATOMS = (int, float, str, bytes, decimal.Decimal)
 CONTAINERS = (
@@ -137,14 +137,14 @@ def extend(plain: object, handle: object, names: object, shared: Shared) -> obje
 def filled(kind: type, base: type, plain: object) -> object:
     """A `kind` that holds what `plain` does, by the methods of `base`."""
     if base not in CONTAINERS:
-        return base.__new__(kind, plain) if hasattr(base, "_fields") is False else tuple.__new__(kind, plain)
+        return (tuple if issubclass(base, tuple) else base).__new__(kind, plain)
     value = base.__new__(kind)
     if base is collections.deque:
         base.__init__(value, plain, plain.maxlen)
     elif base is collections.defaultdict:
         base.__init__(value, plain.default_factory, plain)
     elif issubclass(base, dict):
-        (collections.OrderedDict if base is collections.OrderedDict else dict).update(value, plain)
+        mapping_kind(value).update(value, plain)
     else:
         base.__init__(value, plain)
     return value

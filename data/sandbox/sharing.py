@@ -139,12 +139,18 @@ while probe.referred({}):  # those of the table and of the counting itself
 del probe
 
 
+def mapping_kind(value: dict) -> type[dict]:
+    """Whose methods read and write a dictionary, not those that a subclass may have changed. An OrderedDict
+    has an order of its own."""
+    return collections.OrderedDict if isinstance(value, collections.OrderedDict) else dict
+
+
 def contents(container: object) -> tuple | bytes:
     """What a container holds now, to be compared by identity (bytes: by value)."""
     if isinstance(container, list):
         return tuple(list.__iter__(container))
     if isinstance(container, dict):
-        kind = collections.OrderedDict if isinstance(container, collections.OrderedDict) else dict
+        kind = mapping_kind(container)
         return (*kind.keys(container), *kind.values(container))
     if isinstance(container, float):  # a not-a-number: has an identity, and cannot change
         return ()
@@ -172,9 +178,8 @@ def replace_contents(container: object, new: tuple | bytes) -> None:
     if isinstance(container, list):
         list.__setitem__(container, slice(None), new)
     elif isinstance(container, dict):
-        half = len(new) // 2
-        kind = collections.OrderedDict if isinstance(container, collections.OrderedDict) else dict
-        kind.clear(container)  # not by methods that a subclass may have changed
+        kind, half = mapping_kind(container), len(new) // 2
+        kind.clear(container)
         for key, value in zip(new[:half], new[half:], strict=True):  # a Counter's `update` would count
             kind.__setitem__(container, key, value)
     elif isinstance(container, set):

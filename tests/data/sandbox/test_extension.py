@@ -7,7 +7,7 @@ import enum
 import numpy
 import pytest
 
-from data.execution import execute
+from data.execution import ExecutionResult, execute
 from data.sandbox.extension import added
 from tests.data.sandbox.benign import body_of
 
@@ -45,18 +45,19 @@ FORGED = {
 }  # fmt: skip
 
 
+def judged(source: str, test: str) -> ExecutionResult:
+    return execute({"prompt": "", "completion": source, "test": body_of(test), "entry_point": "f"}, 10.0)
+
+
 @pytest.mark.parametrize("name", RIGHT)
 def test_both_the_plain_value_and_what_is_added_work(name):
-    source, test = RIGHT[name]
-    result = execute({"prompt": "", "completion": source, "test": body_of(test), "entry_point": "f"}, 10.0)
+    result = judged(*RIGHT[name])
     assert (str(result.verdict), result.detail) == ("passed", "")
 
 
 @pytest.mark.parametrize("name", FORGED)
 def test_what_is_added_cannot_forge_what_is_below(name):
-    source, test = FORGED[name]
-    result = execute({"prompt": "", "completion": source, "test": body_of(test), "entry_point": "f"}, 10.0)
-    assert str(result.verdict) in ("wrong_answer", "runtime_error")
+    assert str(judged(*FORGED[name]).verdict) in ("wrong_answer", "runtime_error")
 
 
 def test_classes_that_add_nothing_or_are_not_plain_below_are_left_alone():
