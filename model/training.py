@@ -20,6 +20,7 @@ from tqdm import tqdm
 from model.checkpoint import load_model, save_model
 from model.distributed import first, gather, largest, scatter, setup, several, shard, total, wait
 from model.lora import adapted, add_adapters, load_adapters, save_adapters
+from model.memory import keep_freed_memory
 from model.optim import learning_rate
 from model.transformer import Transformer
 
@@ -34,8 +35,10 @@ class Compute(NamedTuple):
 
     @classmethod
     def choose(cls, device: str, dtype: str) -> "Compute":
-        """`auto` takes cuda, else mps, else cpu; and bf16 on cuda, fp32 elsewhere."""
+        """`auto` takes cuda, else mps, else cpu; and bf16 on cuda, fp32 elsewhere. Call it before all else."""
         place = choose_device(device)
+        if place.type == "cpu":
+            keep_freed_memory()
         if dtype not in DTYPES:
             raise ValueError(f"model.dtype is {dtype!r}, expected one of {', '.join(DTYPES)}")
         if dtype == "auto":
@@ -232,6 +235,8 @@ def load_policy(
         load_adapters(model, resumed / "adapter")
     elif rank:
         add_adapters(model, rank, alpha, targets)
+    if place == compute.device == torch.device("cpu"):  # the rows that occur are added to the head's gradient
+        model.embedding.sparse = model.config.tied
     return shard(model, compute.device)
 
 
