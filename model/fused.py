@@ -108,51 +108,62 @@ def silu_gated(x: Tensor, gate_up: nn.Module) -> Tensor:
 
 
 Mask = Callable[[int, int], Tensor]  # (n, m) -> [n, m], see half_attention
-QUERY_BLOCK = 128  # queries at a time: what lies above the diagonal is computed only inside a block
+BLOCK = 128  # queries at a time: what lies above the diagonal is computed only inside a block
+HIDDEN = -1e30  # score of a key that pads: a row of nothing else has weights still, not NaN
 
 
 class _HalfAttention(torch.autograd.Function):
-    """Per block of queries: scores and softmax in float32, other products in q's type; keeps the weights."""
+    """Per block of queries: scores and softmax in float32, other products in q's type; keeps the weights.
+
+    Queries and keys are padded in front to whole blocks. The library that multiplies such numbers makes code
+    for every new shape, 1 to 7 ms each, a fifth of a step when lengths vary; so there are few shapes.
+    """
 
     @staticmethod
     def forward(ctx, q: Tensor, k: Tensor, v: Tensor, scale: float, mask: Mask) -> Tensor:
+        queries, keys, groups = len(q), len(k), k.shape[1]
+        q, k, v = (_padded(t) for t in (q, k, v))
         k, v = (t.transpose(0, 1).contiguous() for t in (k, v))  # [K, S, E]
         wide_k, v_factor = k.float().transpose(1, 2), widened(v, q.dtype)
         out, kept = torch.empty_like(q), []
-        for start, stop, seen in _query_blocks(len(q), k.shape[1]):
-            block = _by_group(q[start:stop], len(k))  # [K, G L', E]
-            scores = torch.bmm(block.float() * scale, wide_k[..., :seen])
-            scores.view(-1, stop - start, seen).add_(mask(stop - start, seen))
+        for rows, seen in _query_blocks(len(q), k.shape[1]):
+            scores = torch.bmm(_by_group(q[rows], groups).float() * scale, wide_k[..., :seen])
+            scores.view(-1, BLOCK, seen).add_(mask(BLOCK, seen))
+            scores[..., : k.shape[1] - keys] = HIDDEN
             weights = scores.softmax(-1).to(q.dtype)
-            out[start:stop] = _by_token(widened(weights, q.dtype) @ v_factor[:, :seen], stop - start)
+            out[rows] = _by_token(widened(weights, q.dtype) @ v_factor[:, :seen])
             kept.append(weights)
-        ctx.scale = scale
+        ctx.scale, ctx.sizes = scale, (queries, keys)
         ctx.save_for_backward(q, k, v, *kept)
-        return out
+        return out[len(q) - queries :]
 
     @staticmethod
     def backward(ctx, gradient: Tensor):
         q, k, v, *kept = ctx.saved_tensors
-        dtype = q.dtype
-        k, v = widened(k, dtype), widened(v, dtype)
+        dtype, (queries, keys) = q.dtype, ctx.sizes
+        gradient, k, v = _padded(gradient), widened(k, dtype), widened(v, dtype)
         dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-        for (start, stop, seen), weights in zip(_query_blocks(len(q), k.shape[1]), kept, strict=True):
-            block, upper = (widened(_by_group(t[start:stop], len(k)), dtype) for t in (q, gradient))
+        for (rows, seen), weights in zip(_query_blocks(len(q), k.shape[1]), kept, strict=True):
+            block, upper = (widened(_by_group(t[rows], len(k)), dtype) for t in (q, gradient))
             weights = widened(weights, dtype)
             dv[:, :seen].baddbmm_(weights.transpose(1, 2), upper)
             dweights = torch.bmm(upper, v[:, :seen].transpose(1, 2))
             dscores = torch.ops.aten._softmax_backward_data(dweights, weights, -1, weights.dtype)
             dk[:, :seen].baddbmm_(dscores.transpose(1, 2), block, alpha=ctx.scale)
-            dq[start:stop] = _by_token(torch.bmm(dscores, k[:, :seen]).mul_(ctx.scale), stop - start)
-        return dq, dk.transpose(0, 1).to(dtype), dv.transpose(0, 1).to(dtype), None, None
+            dq[rows] = _by_token(torch.bmm(dscores, k[:, :seen]).mul_(ctx.scale))
+        dk, dv = (t.transpose(0, 1)[-keys:].to(dtype) for t in (dk, dv))
+        return dq[-queries:], dk, dv, None, None
 
 
-def _query_blocks(new: int, total: int) -> Iterator[tuple[int, int, int]]:
-    """(start, stop, keys that the block may see): the queries are the last `new` of `total` tokens."""
-    size = -(-new // max(1, round(new / QUERY_BLOCK)))
-    for start in range(0, new, size):
-        stop = min(start + size, new)
-        yield start, stop, total - new + stop
+def _padded(x: Tensor) -> Tensor:
+    """[L, ...] with zeros in front up to whole blocks."""
+    return torch.cat([x.new_zeros(-len(x) % BLOCK, *x.shape[1:]), x])
+
+
+def _query_blocks(queries: int, keys: int) -> Iterator[tuple[slice, int]]:
+    """Whole blocks of the queries, the last of the tokens, and how many keys each may see."""
+    for start in range(0, queries, BLOCK):
+        yield slice(start, start + BLOCK), keys - queries + start + BLOCK
 
 
 def _by_group(x: Tensor, kv_heads: int) -> Tensor:
@@ -160,9 +171,9 @@ def _by_group(x: Tensor, kv_heads: int) -> Tensor:
     return x.unflatten(1, (kv_heads, -1)).permute(1, 2, 0, 3).flatten(1, 2)
 
 
-def _by_token(x: Tensor, tokens: int) -> Tensor:
-    """[K, G L, E] -> [L, H, E]."""
-    return x.unflatten(1, (-1, tokens)).permute(2, 0, 1, 3).flatten(1, 2)
+def _by_token(x: Tensor) -> Tensor:
+    """[K, G L, E] of a block -> [L, H, E]."""
+    return x.unflatten(1, (-1, BLOCK)).permute(2, 0, 1, 3).flatten(1, 2)
 
 
 def half_attention(q: Tensor, k: Tensor, v: Tensor, scale: float, mask: Mask) -> Tensor:

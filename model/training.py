@@ -35,7 +35,7 @@ class Compute(NamedTuple):
 
     @classmethod
     def choose(cls, device: str, dtype: str) -> "Compute":
-        """`auto` takes cuda, else mps, else cpu; and bf16 on cuda, fp32 elsewhere. Call it before all else."""
+        """`auto` takes cuda, else mps, else cpu; and bf16 on cuda, fp32 elsewhere. Call this first."""
         place = choose_device(device)
         if place.type == "cpu":
             keep_freed_memory()
