@@ -7,6 +7,9 @@ Shapes are padded (columns to multiples of 16, queries per product to at least 4
 kernels for odd or very small sizes add in another order: with the padding, a row's result was bit for bit
 the same in any batch, on CPU in float32 (tests/model/test_generate.py says where this holds).
 
+Own tokens lie head by head, rows within: where all rows share one prompt, its products and theirs then write
+scores in one order, without copies. Keys lie as their products read them, width before columns.
+
 Letters: R rows · G slots · M rows that share a slot · H query heads · K key/value heads · E head width ·
 P prompt columns · S own columns.
 """
@@ -39,14 +42,17 @@ class KVCache:
         self.moved = 0  # how often buffers were made anew
         self.slots = self.prompt_columns = self.own_columns = 0
         self.kept: dict[tuple, Tensor] = {}
-        self.layers: list[list[Tensor]] = []  # prompt k, v [G, K, P, E], own k, v [R, K, S, E]
+        self.layers: list[list[Tensor]] = []  # prompt k, v [G, K, P, E], own k, v [K, R, S, E]
         self.viewed: tuple[int, ...] = ()  # the sizes that `views` are of
         self.views: dict[int, tuple[Tensor, ...]] = {}  # by layer, see _views
 
-    def reserve(self, slots: int = 0, prompt: int = 0, own: int = 0) -> None:
-        """Make room for so many slots, prompt columns and own columns; what is stored stays."""
-        if slots <= self.slots and prompt <= self.prompt_columns and own <= self.own_columns:
+    def reserve(self, slots: int = 0, prompt: int = 0, own: int = 0, rows: int | None = None) -> None:
+        """Make room for so many slots, prompt columns and own columns; have so many rows. What fits stays."""
+        rows = self.rows if rows is None else rows
+        grown = slots > self.slots or prompt > self.prompt_columns or own > self.own_columns
+        if not grown and rows == self.rows:
             return
+        self.rows = rows
         if slots > self.slots:
             self.slots = max(slots, 2 * self.slots)
         if prompt > self.prompt_columns:
@@ -55,21 +61,21 @@ class KVCache:
             self.own_columns = padded(max(own, 2 * self.own_columns), self.block)
         self.moved += 1
         for layer in self.layers:
-            for i, (count, columns) in enumerate(self._shapes()):
-                old = layer[i]
-                if old.shape[0] != count or old.shape[2] != columns:
-                    layer[i] = old.new_zeros(count, old.shape[1], columns, old.shape[3])
-                    layer[i][: old.shape[0], :, : old.shape[2]] = old
+            for i, old in enumerate(layer):
+                shape = self._shape(i, layer[0].shape[1])
+                if old.shape[:3] != shape:
+                    layer[i] = _zeros(old, i, shape)
+                    common = tuple(map(slice, map(min, old.shape, layer[i].shape)))
+                    layer[i][common] = old[common]
 
-    def _shapes(self) -> list[tuple[int, int]]:
-        return [(self.slots, self.prompt_columns)] * 2 + [(self.rows, self.own_columns)] * 2
+    def _shape(self, buffer: int, kv_heads: int) -> tuple[int, int, int]:
+        own = (kv_heads, self.rows, self.own_columns)
+        return (self.slots, kv_heads, self.prompt_columns) if buffer < 2 else own
 
     def _layer(self, layer: int, k: Tensor) -> list[Tensor]:
-        """The buffers of a layer. Zeros, not empty: a masked column must not hold NaN."""
+        """The buffers of a layer."""
         if layer == len(self.layers):
-            self.layers.append(
-                [k.new_zeros(count, k.shape[1], columns, k.shape[2]) for count, columns in self._shapes()]
-            )
+            self.layers.append([_zeros(k, i, self._shape(i, k.shape[1])) for i in range(4)])
         return self.layers[layer]
 
     def start_prompts(self, slots: Sequence[int], lengths: Sequence[int]) -> None:
@@ -77,7 +83,7 @@ class KVCache:
         self.reserve(slots=max(slots) + 1, prompt=max(lengths))
         slot = torch.tensor(slots).repeat_interleave(torch.tensor(lengths)).to(self.device)
         column = torch.cat([torch.arange(n) for n in lengths]).to(self.device)
-        self.recorded = [(0, slice(len(slot)), (slot, slice(None), column))]
+        self.recorded = [(0, slice(len(slot)), slot, column)]
 
     def start_rows(
         self, rows: Sequence[int], slots: Sequence[int], prompts: Sequence[int], drawn: Sequence[int]
@@ -91,20 +97,22 @@ class KVCache:
         self.recorded = []
         for buffer, which in ((0, ~own), (2, own)):
             source = which.nonzero()[:, 0]
-            place = target[source].to(self.device), slice(None), column[source].to(self.device)
-            self.recorded.append((buffer, source.to(self.device), place))
+            where = (t.to(self.device) for t in (source, target[source], column[source]))
+            self.recorded.append((buffer, *where))
 
     def record(self, layer: int, k: Tensor, v: Tensor) -> None:
         """Keep a prefill's keys and values, [T, K, E]; tokens beyond the announced prompts are filler."""
         buffers = self._layer(layer, k)
-        for buffer, source, place in self.recorded:
-            buffers[buffer][place], buffers[buffer + 1][place] = k[source], v[source]
+        for buffer, source, target, column in self.recorded:
+            for into, values in zip(buffers[buffer : buffer + 2], (k, v), strict=True):
+                into = into.transpose(0, 1) if buffer == 2 else into  # [R, K, S, E]
+                into[target, :, column] = values[source]
 
     def move_row(self, source: int, target: int, own: int) -> None:
         """Copy the first `own` columns of one row over another."""
         for _, _, own_k, own_v in self.layers:
-            own_k[target, :, :own] = own_k[source, :, :own]
-            own_v[target, :, :own] = own_v[source, :, :own]
+            own_k[:, target, :own] = own_k[:, source, :own]
+            own_v[:, target, :own] = own_v[:, source, :own]
 
     def assign(self, slot_of: Sequence[int]) -> None:
         """Say which slot each of the first len(slot_of) rows reads; needed again only when that changes."""
@@ -116,6 +124,7 @@ class KVCache:
             member.append(len(rows))
             rows.append(row)
         self.active, self.groups = len(slot_of), max(members) + 1
+        self.reserve(rows=self.active)
         self.width = max(max(map(len, members.values())), MIN_QUERIES)
         if self.coarse:
             self.groups, self.width = (1 << (n - 1).bit_length() for n in (self.groups, self.width))
@@ -152,16 +161,16 @@ class KVCache:
         self.P, self.S = padded(longest_prompt, self.block), padded(longest_own, self.block)
         self.prompt_length, self.step = prompt_length[: self.active, None], step[: self.active, None]
         if aligned and not self.coarse:
-            self.place = (slice(self.active), slice(None), longest_own - 1)
+            self.place = (slice(None), slice(None), longest_own - 1)
         else:
-            self.place = (self.row_index[: self.active], slice(None), step[: self.active])
+            self.place = (slice(None), self.row_index[: self.active], step[: self.active])
         self.masks: dict[int, Tensor] = {}
         shapes = (self.P, self.S, self.active, self.groups, self.moved)
         if shapes != self.viewed:
             self.viewed, self.views = shapes, {}
 
     def _mask(self, window: int, like: Tensor) -> Tensor:
-        """0 where a row may look, -inf elsewhere, [R, 1, 1, P + S] in the scores' type."""
+        """0 where a row may look, -inf elsewhere, [R, 1, P + S] in the scores' type."""
         if window not in self.masks:
             column = torch.arange(max(self.P, self.S), device=self.device)
             prompt, own = column[: self.P], column[: self.S]
@@ -171,7 +180,7 @@ class KVCache:
                 unseen[1] |= own <= self.step - window
             unseen = torch.cat(unseen, 1)
             mask = like.new_zeros(unseen.shape).masked_fill_(unseen, float("-inf"))
-            self.masks[window] = mask[:, None, None]
+            self.masks[window] = mask[:, None]
         return self.masks[window]
 
     def attend(
@@ -191,41 +200,52 @@ class KVCache:
         """
         rows, kv_heads, width = k.shape
         own_k, own_v, keys, values, prompt_keys, prompt_values = self._views(layer, k)
-        own_k[self.place], own_v[self.place] = k, v
-        q = q.view(rows, kv_heads, -1, width)  # [R, K, r, E], r = H/K
-        scores = _scaled_products(q.flatten(0, 1), keys, scale).view(rows, kv_heads, -1, self.S)
+        own_k[self.place], own_v[self.place] = k.transpose(0, 1), v.transpose(0, 1)
+        q = q.view(rows, kv_heads, -1, width).transpose(0, 1).contiguous()  # [K, R, r, E], r = H/K
+        scores = _scaled_products(q.flatten(0, 1), keys, scale).view(kv_heads, rows, -1, self.S)
         if self.P:
             shared = _scaled_products(self._by_slot(q), prompt_keys, scale)
             scores = torch.cat([self._by_row(shared, kv_heads), scores], dim=-1)
         if softcap:
             scores = softcap * torch.tanh(scores / softcap)
         weights = F.softmax(scores.add_(self._mask(window, scores)), dim=-1).to(v.dtype)
-        mixed = torch.bmm(weights.flatten(0, 1)[..., self.P :], values).view(rows, kv_heads, -1, width)
+        own = weights[..., self.P :].flatten(0, 1)  # [K R, r, S]
         if self.P:
             shared = torch.bmm(self._by_slot(weights[..., : self.P]), prompt_values)
-            mixed += self._by_row(shared, kv_heads)
-        return mixed.flatten(1, 2)
+            mixed = torch.baddbmm(self._by_row(shared, kv_heads).flatten(0, 1), own, values)
+        else:
+            mixed = torch.bmm(own, values)
+        return mixed.view(kv_heads, rows, -1, width).transpose(0, 1).flatten(1, 2)
 
     def _views(self, layer: int, k: Tensor) -> tuple[Tensor, ...]:
-        """A layer's own k, v and, as the products take them, the parts of this step: own k [R K, E, S],
-        v [R K, S, E], prompt k [G K, E, P], v [G K, P, E]."""
+        """A layer's own k, v and, as the products take them, the parts of this step: own k [K R, E, S],
+        v [K R, S, E], prompt k [G K, E, P], v [G K, P, E]."""
         if layer not in self.views:
             *prompt, own_k, own_v = self._layer(layer, k)
-            prompt_keys, prompt_values = (t[: self.groups].flatten(0, 1)[:, : self.P] for t in prompt)
-            keys, values = (t[: self.active].flatten(0, 1)[:, : self.S] for t in (own_k, own_v))
+            prompt_keys, prompt_values = (t[: self.groups, :, : self.P].flatten(0, 1) for t in prompt)
+            keys, values = (t.flatten(0, 1)[:, : self.S] for t in (own_k, own_v))
             self.views[layer] = (own_k, own_v, keys.mT, values, prompt_keys.mT, prompt_values)
         return self.views[layer]
 
     def _by_slot(self, x: Tensor) -> Tensor:
-        """[R, K, r, X] -> [G K, M r, X]: the rows of each slot side by side."""
-        _, kv_heads, r, size = x.shape
-        x = x.unflatten(0, (self.groups, self.width)) if self.in_order else x[self.table]
-        return x.transpose(1, 2).reshape(self.groups * kv_heads, self.width * r, size)
+        """[K, R, r, X] -> [G K, M r, X]: the rows of each slot side by side; a view of a single slot's."""
+        kv_heads, _, r, size = x.shape
+        x = x.unflatten(1, (self.groups, self.width)) if self.in_order else x[:, self.table]
+        return x.transpose(0, 1).reshape(self.groups * kv_heads, self.width * r, size)
 
     def _by_row(self, x: Tensor, kv_heads: int) -> Tensor:
-        """[G K, M r, X] -> [R, K, r, X]: back to rows."""
-        x = x.view(self.groups, kv_heads, self.width, -1, x.shape[-1]).transpose(1, 2)  # [G, M, K, r, X]
-        return x.flatten(0, 1) if self.in_order else x[self.group, self.member]
+        """[G K, M r, X] -> [K, R, r, X]: back to rows."""
+        x = x.view(self.groups, kv_heads, self.width, -1, x.shape[-1]).transpose(0, 1)  # [K, G, M, r, X]
+        return x.flatten(1, 2) if self.in_order else x[:, self.group, self.member]
+
+
+def _zeros(like: Tensor, buffer: int, shape: tuple[int, int, int]) -> Tensor:
+    """[..., columns] -> [..., columns, E]. Zeros, not empty: a masked column must not hold NaN."""
+    *outer, columns = shape
+    width = like.shape[-1]
+    if buffer % 2:
+        return like.new_zeros(*outer, columns, width)
+    return like.new_zeros(*outer, width, columns).mT  # keys
 
 
 def _scaled_products(q: Tensor, keys: Tensor, scale: float) -> Tensor:

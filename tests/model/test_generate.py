@@ -176,7 +176,7 @@ def test_a_recorded_step_finds_its_tensors_where_they_were():
                 cache.group,
                 cache.member,
             ]
-            tensors += [*cache.place[::2], cache.prompt_length, cache.step, engine.row_index, engine.is_stop]
+            tensors += [*cache.place[1:], cache.prompt_length, cache.step, engine.row_index, engine.is_stop]
             sizes = (engine.count, cache.active, cache.groups, cache.width, cache.P, cache.S, cache.in_order)
             return [*sizes, *((t.data_ptr(), t.shape, t.stride()) for t in tensors)]
 
