@@ -125,15 +125,14 @@ class _Rotate(torch.autograd.Function):
 
 
 def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    x, dtype, half = x.to(cos.dtype), x.dtype, cos.shape[-1]
-    out = torch.empty_like(x, memory_format=torch.contiguous_format)
-    sizes = [half, half, x.shape[-1] - 2 * half]
-    (first, second, rest), (first_out, second_out, rest_out) = x.split(sizes, -1), out.split(sizes, -1)
-    torch.mul(first, cos, out=first_out).addcmul_(second, sin, value=-1)
-    torch.mul(second, cos, out=second_out).addcmul_(first, sin)
-    if sizes[2]:
-        rest_out.copy_(rest)
-    return out.to(dtype)
+    half = cos.shape[-1]
+    pairs, rest = x[..., : 2 * half].to(cos.dtype).unflatten(-1, (2, half)), x[..., 2 * half :]
+    out = pairs * cos.unsqueeze(-2)  # [T, H, 2, W/2]
+    (first, second), (first_out, second_out) = pairs.unbind(-2), out.unbind(-2)
+    first_out.addcmul_(second, sin, value=-1)
+    second_out.addcmul_(first, sin)
+    out = out.flatten(-2).to(x.dtype)
+    return torch.cat([out, rest], dim=-1) if rest.shape[-1] else out
 
 
 def rotate(x: Tensor, tables: Tables) -> Tensor:
