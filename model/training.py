@@ -22,6 +22,7 @@ from model.distributed import first, gather, largest, scatter, setup, several, s
 from model.lora import adapted, add_adapters, load_adapters, save_adapters
 from model.memory import keep_freed_memory
 from model.optim import learning_rate
+from model.tied_embedding import TiedEmbedding
 from model.transformer import Transformer
 
 DTYPES = ("auto", "fp32", "amp", "bf16")
@@ -235,8 +236,8 @@ def load_policy(
         load_adapters(model, resumed / "adapter")
     elif rank:
         add_adapters(model, rank, alpha, targets)
-    if place == compute.device == torch.device("cpu"):  # the rows that occur are added to the head's gradient
-        model.embedding.sparse = model.config.tied
+    if model.config.tied and place == compute.device == torch.device("cpu"):
+        model.embedding = TiedEmbedding(model.embedding)
     return shard(model, compute.device)
 
 
