@@ -28,6 +28,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from losses.logprobs import token_logps
+from model.memory import keep_freed_memory
 
 SIZES = {  # tokens, width, vocabulary
     "small": [(1024, 512, 32768)],
@@ -196,6 +197,7 @@ def main() -> None:
         method, size, dtype, device = json.loads(args.memory)
         print(extra_memory(method, tuple(size), DTYPES[dtype], device))
         return
+    keep_freed_memory()  # as training programs do; every method here profits
 
     rows = []
     print(f"{'N':>6}{'D':>6}{'V':>8} {'dtype':<6}{'method':<26}{'seconds':>10}{'ratio':>8}{'extra MB':>10}")
