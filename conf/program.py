@@ -4,6 +4,7 @@ import errno
 import functools
 import inspect
 import json
+import math
 import os
 import re
 import sys
@@ -131,6 +132,11 @@ def loss_function(cfg: DictConfig) -> functools.partial:
             p.name for p in inspect.signature(loss.func).parameters.values() if p.kind == p.KEYWORD_ONLY
         )
         raise ValueError(f"loss {cfg._target_}: {error}; it takes {known}") from None
+    beta, smoothing = loss.keywords.get("beta", 1), loss.keywords.get("label_smoothing", 0)
+    if not isinstance(beta, int | float) or not 0 < beta < math.inf:
+        raise ValueError(f"loss.beta is {beta!r}, expected a number above 0")
+    if not isinstance(smoothing, int | float) or not 0 <= smoothing < 0.5:
+        raise ValueError(f"loss.label_smoothing is {smoothing!r}, expected at least 0 and below 0.5")
     return loss
 
 

@@ -233,6 +233,14 @@ def test_a_misspelt_key_or_wrong_type_stops_composition(override):
         loss_function(compose_config("+exp=quickstart", override).loss)
 
 
+@pytest.mark.parametrize(
+    "override", ["loss.beta=-1", "loss.beta=0", "loss.beta=x", "loss.label_smoothing=0.5"]
+)
+def test_a_loss_turned_around_is_refused(override):
+    with pytest.raises(ValueError, match=override.partition("=")[0]):
+        loss_function(compose_config("+exp=quickstart", override).loss)
+
+
 def test_every_experiment_and_loss_composes():
     conf = Path(train_dpo.__file__).parent / "conf"
     for path in sorted((conf / "exp").glob("*.yaml")):
