@@ -27,7 +27,7 @@ from torch.autograd.function import once_differentiable
 from losses.row_logps import BUDGET as ROWS_BUDGET
 from losses.row_logps import row_logps
 
-KEPT_TILES_BUDGET = 128 * 2**20  # bytes that may stay alive between forward and backward
+KEPT_TILES_BUDGET = 256 * 2**20  # bytes that may stay alive between forward and backward
 TILE = (1024, 1024)  # rows (tokens) x columns (vocabulary): 4 MiB in float32 stays in a CPU's cache
 # Without instructions for it a CPU multiplies numbers in bfloat16 ten times as slowly as in float32.
 SLOW_BFLOAT16 = not getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)()
@@ -48,7 +48,7 @@ def token_logps(
     softcap: logits z become softcap * tanh(z / softcap); 0 leaves them.
     tile: rows and columns of logits held at once; CUDA has a path and sizes of its own (row_logps.py).
     budget_bytes: when all tiles fit they are kept for the backward pass, which saves one product in four;
-        None: 128 MiB, on CUDA 1 GiB.
+        None: 256 MiB, on CUDA 1 GiB.
     Raises ValueError for shapes that do not match and, on CPU, for a target outside the vocabulary (on CUDA
     the indexing kernel stops the program instead: looking here would make the host wait).
     """
@@ -120,7 +120,7 @@ class _TokenLogps(torch.autograd.Function):
                     powers *= slope
                 powers = powers.to(dtype)
                 if pull_needed:
-                    _accumulate(mean.mul_(shrink), _factor(powers, dtype), w)
+                    mean.mul_(shrink).add_(_factor(powers, dtype) @ w)
                 if keep:
                     ctx.kept[rows.start, columns.start] = powers, top
 
@@ -152,24 +152,25 @@ class _TokenLogps(torch.autograd.Function):
         if not ctx.needs_input_grad[1]:
             return grad_hidden, None, None, None, None, None, None, None
 
-        grad_weight = torch.empty_like(weight)
+        grad_weight, pushed, full = torch.empty_like(weight), hidden * -grad, lse.dtype
         with torch.autocast(hidden.device.type, enabled=False):
-            for columns in blocks(len(weight), tile[1]):
-                w = _factor(weight[columns], dtype)
-                total = torch.zeros_like(w, dtype=lse.dtype)
+            for columns in blocks(len(weight), tile[1]):  # G.T @ hidden = (G / -g).T @ (-g hidden)
+                w, total = _factor(weight[columns], dtype), None
                 for rows in blocks(len(hidden), tile[0]):
-                    x, g = _factor(hidden[rows], dtype), grad[rows]
-                    position, inside = _locate(target[rows], columns)
+                    x = pushed[rows]
                     if ctx.kept is None:
-                        logits, slope = tile_logits(x, w, softcap)
-                        powers = _powers(logits, lse[rows], position, inside).mul_(-g)
+                        logits, slope = tile_logits(_factor(hidden[rows], dtype), w, softcap)
+                        powers = _powers(logits, lse[rows], *_locate(target[rows], columns))
                         powers = powers if slope is None else powers.mul_(slope)
                     else:
                         powers, top = ctx.kept[rows.start, columns.start]
-                        powers = powers * (-g * torch.exp2(top - lse[rows]))
-                    powers.scatter_add_(1, position, torch.where(inside, g * missed[rows], 0))
-                    _accumulate(total, _factor(powers, dtype).T, x)
-                grad_weight[columns] = total
+                        x = x * torch.exp2(top - lse[rows])
+                    product = _factor(powers, dtype).T @ _factor(x, dtype)
+                    total = product if total is None else total.to(full) + product
+                grad_weight[columns] = 0 if total is None else total
+        seen, place = target.unique(return_inverse=True)
+        pull_up = lse.new_zeros(len(seen), weight.shape[1]).index_add_(0, place, hidden * (grad * missed))
+        grad_weight[seen] = (grad_weight[seen] + pull_up).to(weight.dtype)
         return grad_hidden, grad_weight, None, None, None, None, None, None
 
 
@@ -189,11 +190,3 @@ def _powers(logits: Tensor, shift: Tensor, position: Tensor, inside: Tensor) -> 
     """exp(logits) * 2^-shift in place, with 0 at the target."""
     powers = torch.add(-shift, logits, alpha=LOG2_E, out=logits).exp2_()
     return powers.scatter_(1, position, powers.gather(1, position).masked_fill_(inside, 0))
-
-
-def _accumulate(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """total += left @ right, where total may be wider than the factors."""
-    if total.dtype == left.dtype:
-        total.addmm_(left, right)
-    else:
-        total.add_(left @ right)
