@@ -168,9 +168,10 @@ class _TokenLogps(torch.autograd.Function):
                     product = _factor(powers, dtype).T @ _factor(x, dtype)
                     total = product if total is None else total.to(full) + product
                 grad_weight[columns] = 0 if total is None else total
-        seen, place = target.unique(return_inverse=True)
-        pull_up = lse.new_zeros(len(seen), weight.shape[1]).index_add_(0, place, hidden * (grad * missed))
-        grad_weight[seen] = (grad_weight[seen] + pull_up).to(weight.dtype)
+        places = torch.arange(len(target), device=target.device)  # equal targets are summed at one of them
+        owner = target.new_zeros(len(weight)).scatter_reduce_(0, target, places, "amax")[target]
+        pull_up = lse.new_zeros(hidden.shape).index_add_(0, owner, hidden * (grad * missed))
+        grad_weight[target] = (grad_weight[target] + pull_up[owner]).to(weight.dtype)
         return grad_hidden, grad_weight, None, None, None, None, None, None
 
 

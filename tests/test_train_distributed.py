@@ -124,8 +124,13 @@ def test_two_processes_train_as_one_does(folder, alone, name, tolerance):
     assert any("validation/loss" in row for row in expected)
     assert_same_metrics(rows(folder, name)[:1], expected[:1], tolerance / 20)
     assert_same_metrics(rows(folder, name), expected, tolerance)
-    for key, tensor in weights(Path(), name).items():
-        torch.testing.assert_close(weights(folder, name)[key], tensor, atol=5e-4, rtol=0)
+    together = weights(folder, name)
+    differences = {key: (together[key] - tensor).abs() for key, tensor in weights(Path(), name).items()}
+    for key, difference in differences.items():
+        # A gradient near zero, rounded to bfloat16, may have another sign; Adam makes whole steps of both.
+        outliers = (difference > 5e-4).float().mean()
+        assert outliers <= (2e-4 if name == "amp" else 0), key
+        assert difference.max() < (5e-3 if name == "amp" else 5e-4), key
 
 
 def test_bfloat16_trains_through_sharded_masters(folder, alone):
