@@ -155,7 +155,8 @@ class _TokenLogps(torch.autograd.Function):
         grad_weight, pushed, full = torch.empty_like(weight), hidden * -grad, lse.dtype
         with torch.autocast(hidden.device.type, enabled=False):
             for columns in blocks(len(weight), tile[1]):  # G.T @ hidden = (G / -g).T @ (-g hidden)
-                w, total = _factor(weight[columns], dtype), None
+                w = _factor(weight[columns], dtype) if ctx.kept is None else None
+                total = None
                 for rows in blocks(len(hidden), tile[0]):
                     x = pushed[rows]
                     if ctx.kept is None:

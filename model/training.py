@@ -236,7 +236,7 @@ def load_policy(
         load_adapters(model, resumed / "adapter")
     elif rank:
         add_adapters(model, rank, alpha, targets)
-    if model.config.tied and place == compute.device == torch.device("cpu"):
+    if model.config.tied and compute.device.type == "cpu" and not several():
         model.embedding = TiedEmbedding(model.embedding)
     return shard(model, compute.device)
 
