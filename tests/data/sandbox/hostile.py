@@ -5,6 +5,7 @@
 the default test expects: a verdict `passed` is a breach. `verdicts` are the honest outcomes.
 """
 
+import secrets
 from dataclasses import dataclass, field
 
 WRONG, ERROR, TIMEOUT, KILLED = "wrong_answer", "runtime_error", "timeout", "killed"
@@ -195,9 +196,9 @@ cheat(
 
 # reading the answer
 
-SECRET_TEST = (
-    "def check(candidate):\n    assert candidate() == 'expec' + 'ted-7c1f9'\nEXPECTED = 'expected-7c1f9'\n"
-)
+# drawn anew in each run: no file of this machine, a copy of this one neither, holds it
+HIDDEN = f"expected-{secrets.token_hex(3)[:5]}"
+SECRET_TEST = f"def check(candidate):\n    assert candidate() == {HIDDEN!r}\nEXPECTED = {HIDDEN!r}\n"
 FIND = "import re\ndef look(text):\n    found = re.search('expec' + 'ted-[0-9a-f]{5}', text)\n    return found and found.group()\n"
 cheat("frames", FIND + "import sys\ndef f():\n    frame, text = sys._getframe(), ''\n    while frame:\n"
       "        text += repr(frame.f_globals) + repr(frame.f_locals) + repr(frame.f_code.co_consts)\n"
@@ -229,7 +230,7 @@ cheat("the message channel itself",
       FIND + "import os, select\ndef f():\n    if select.select([900], [], [], 0.2)[0]:\n"
       "        return look(os.read(900, 1 << 20).decode('latin-1'))", WRONG, test=SECRET_TEST)  # fmt: skip
 CALLBACK_TEST = (
-    "EXPECTED = 'expected-7c1f9'\ndef check(candidate):\n    key = EXPECTED\n"
+    f"EXPECTED = {HIDDEN!r}\ndef check(candidate):\n    key = EXPECTED\n"
     "    assert candidate(lambda x: x) == key\n"
 )
 cheat("attributes of the test's callable",

@@ -3,6 +3,7 @@
 
 from tests.data.sandbox.hostile import (
     ERROR,
+    HIDDEN,
     KILLED,
     MEMORY,
     OUTPUT,
@@ -240,7 +241,7 @@ act(
 
 # reading the tests
 
-SECRET = "def check(candidate):\n    want = 'exp' + 'ected-5b1c2'\n    assert candidate() == want\n\nKEY = 'expected-5b1c2'\n"
+SECRET = f"def check(candidate):\n    assert candidate() == {HIDDEN!r}\n\nKEY = {HIDDEN!r}\n"
 LOOK = "import re\ndef look(text):\n    found = re.search('expec' + 'ted-[0-9a-f]{5}', str(text))\n    return found and found.group()\n"
 cheat(
     "frames of all threads",
