@@ -23,8 +23,7 @@ from model.half_products import widened
 def _scale(x: Tensor, eps: float) -> Tensor:
     """1 / sqrt(mean(x^2) + eps) over the last dimension, which is kept."""
     norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    size, eps = _number(float(x.shape[-1]), x.dtype), _number(eps, x.dtype)
-    return norm.mul_(norm).div_(size).add_(eps).rsqrt_()
+    return torch.addcmul(_number(eps, x.dtype), norm, norm, value=1 / int(x.shape[-1])).rsqrt_()
 
 
 @cache

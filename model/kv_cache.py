@@ -15,9 +15,9 @@ P prompt columns · S own columns.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 COLUMN_BLOCK = 16
@@ -44,7 +44,7 @@ class KVCache:
         self.kept: dict[tuple, Tensor] = {}
         self.layers: list[list[Tensor]] = []  # prompt k, v [G, K, P, E], own k, v [K, R, S, E]
         self.viewed: tuple[int, ...] = ()  # the sizes that `views` are of
-        self.views: dict[int, tuple[Tensor, ...]] = {}  # by layer, see _views
+        self.views: dict[int, LayerTensors] = {}  # by layer
 
     def reserve(self, slots: int = 0, prompt: int = 0, own: int = 0, rows: int | None = None) -> None:
         """Make room for so many slots, prompt columns and own columns; have so many rows. What fits stays."""
@@ -159,25 +159,25 @@ class KVCache:
         """
         self.reserve(slots=self.groups, prompt=longest_prompt, own=longest_own)
         self.P, self.S = padded(longest_prompt, self.block), padded(longest_own, self.block)
-        self.prompt_length, self.step = prompt_length[: self.active, None], step[: self.active, None]
-        if aligned and not self.coarse:
-            self.place = (slice(None), slice(None), longest_own - 1)
-        else:
-            self.place = (slice(None), self.row_index[: self.active], step[: self.active])
+        self.prompt_length, self.drawn = prompt_length[: self.active, None], step[: self.active, None]
+        one_slot = self.in_order and self.groups == 1
+        self.plan = StepPlan(self.active, self.P > 0, one_slot, aligned and not self.coarse)
+        rows, column = self.row_index[: self.active], torch.tensor(longest_own - 1)
+        self.now = StepTensors(self.table, self.group, self.member, rows, step[: self.active], column)
         self.masks: dict[int, Tensor] = {}
         shapes = (self.P, self.S, self.active, self.groups, self.moved)
         if shapes != self.viewed:
             self.viewed, self.views = shapes, {}
 
-    def _mask(self, window: int, like: Tensor) -> Tensor:
+    def mask(self, window: int, like: Tensor) -> Tensor:
         """0 where a row may look, -inf elsewhere, [R, 1, P + S] in the scores' type."""
         if window not in self.masks:
             column = torch.arange(max(self.P, self.S), device=self.device)
             prompt, own = column[: self.P], column[: self.S]
-            unseen = [prompt >= self.prompt_length, own > self.step]
+            unseen = [prompt >= self.prompt_length, own > self.drawn]
             if window:
-                unseen[0] |= prompt <= self.prompt_length + self.step - window
-                unseen[1] |= own <= self.step - window
+                unseen[0] |= prompt <= self.prompt_length + self.drawn - window
+                unseen[1] |= own <= self.drawn - window
             unseen = torch.cat(unseen, 1)
             mask = like.new_zeros(unseen.shape).masked_fill_(unseen, float("-inf"))
             self.masks[window] = mask[:, None]
@@ -194,49 +194,104 @@ class KVCache:
         window: int = 0,
         softcap: float = 0.0,
     ) -> Tensor:
-        """Append k, v [R, K, E] to the rows and let q [R, H, E] see prompt and own tokens -> [R, H, E].
+        """Append k, v [R, K, E] to the rows and let q [R, H, E] see prompt and own tokens -> [R, H, E]."""
+        self._layer(layer, k)
+        mask, tensors = self.mask(window, k), self.tensors(layer)
+        return self.plan.attend(q, k, v, mask, self.now, tensors, scale=scale, softcap=softcap)
+
+    def tensors(self, layer: int) -> "LayerTensors":
+        """Of a layer that has buffers, for this step."""
+        if layer not in self.views:
+            *prompt, own_k, own_v = self.layers[layer]
+            prompt_keys, prompt_values = (t[: self.groups, :, : self.P].flatten(0, 1) for t in prompt)
+            keys, values = (t.flatten(0, 1)[:, : self.S] for t in (own_k, own_v))
+            self.views[layer] = LayerTensors(own_k, own_v, keys.mT, values, prompt_keys.mT, prompt_values)
+        return self.views[layer]
+
+
+class LayerTensors(NamedTuple):
+    """What a step reads and writes in one layer: buffers, and parts of them as products take them."""
+
+    own_k: Tensor  # [K, R, columns, E]
+    own_v: Tensor
+    keys: Tensor  # [K R, E, S]
+    values: Tensor  # [K R, S, E]
+    prompt_keys: Tensor  # [G K, E, P]
+    prompt_values: Tensor  # [G K, P, E]
+
+
+class StepTensors(NamedTuple):
+    """What all layers of a step share."""
+
+    table: Tensor  # [G, M]: the rows of each slot
+    group: Tensor  # [R]: each row's slot
+    member: Tensor  # [R]: and its place there
+    row: Tensor  # [R]: 0 to R - 1
+    step: Tensor  # [R]: the column that each row writes
+    column: Tensor  # [], on the CPU: the column, where all rows write the same
+
+
+class StepPlan(NamedTuple):
+    """What decides which operations a step consists of; other sizes it finds in its tensors."""
+
+    rows: int
+    prompts: bool  # P > 0
+    one_slot: bool  # all rows read the same prompt: they need not be gathered
+    aligned: bool  # all rows write the same column
+
+    def attend(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Tensor,
+        now: StepTensors,
+        layer: LayerTensors,
+        *,
+        scale: float,
+        softcap: float,
+    ) -> Tensor:
+        """KVCache.attend, mask [R, 1, P + S].
 
         Few operations, and no copy that can be a view: with 16 rows each costs as much as it computes.
         """
-        rows, kv_heads, width = k.shape
-        own_k, own_v, keys, values, prompt_keys, prompt_values = self._views(layer, k)
-        own_k[self.place], own_v[self.place] = k.transpose(0, 1), v.transpose(0, 1)
-        q = q.view(rows, kv_heads, -1, width).transpose(0, 1).contiguous()  # [K, R, r, E], r = H/K
-        scores = _scaled_products(q.flatten(0, 1), keys, scale).view(kv_heads, rows, -1, self.S)
-        if self.P:
-            shared = _scaled_products(self._by_slot(q), prompt_keys, scale)
-            scores = torch.cat([self._by_row(shared, kv_heads), scores], dim=-1)
-        if softcap:
-            scores = softcap * torch.tanh(scores / softcap)
-        weights = F.softmax(scores.add_(self._mask(window, scores)), dim=-1).to(v.dtype)
-        own = weights[..., self.P :].flatten(0, 1)  # [K R, r, S]
-        if self.P:
-            shared = torch.bmm(self._by_slot(weights[..., : self.P]), prompt_values)
-            mixed = torch.baddbmm(self._by_row(shared, kv_heads).flatten(0, 1), own, values)
+        kv_heads = int(k.shape[1])  # int: a fixed number where the step is recorded (model/traced_step.py)
+        k, v = k.transpose(0, 1), v.transpose(0, 1)
+        if self.aligned:
+            layer.own_k.select(2, now.column).copy_(k)
+            layer.own_v.select(2, now.column).copy_(v)
         else:
-            mixed = torch.bmm(own, values)
-        return mixed.view(kv_heads, rows, -1, width).transpose(0, 1).flatten(1, 2)
+            place = (slice(None), now.row, now.step)
+            layer.own_k[place], layer.own_v[place] = k, v
+        q = q.unflatten(1, (kv_heads, -1)).transpose(0, 1).contiguous()  # [K, R, r, E], r = H/K
+        scores = torch.bmm(q.flatten(0, 1), layer.keys).unflatten(0, (kv_heads, -1))
+        if self.prompts:
+            shared = torch.bmm(self._by_slot(q, now), layer.prompt_keys)
+            scores = torch.cat([self._by_row(shared, now), scores], dim=-1)
+        if softcap:
+            scores, scale = torch.tanh_(scores.mul_(scale / softcap)), softcap
+        weights = torch.add(mask, scores, alpha=scale).softmax(-1).to(v.dtype)
+        if self.prompts:
+            columns = layer.prompt_values.shape[1]
+            on_prompt, own = weights[..., :columns], weights[..., columns:].flatten(0, 1)  # own [K R, r, S]
+            shared = torch.bmm(self._by_slot(on_prompt, now), layer.prompt_values)
+            mixed = self._by_row(shared, now).flatten(0, 1).baddbmm_(own, layer.values)
+        else:
+            mixed = torch.bmm(weights.flatten(0, 1), layer.values)
+        return mixed.unflatten(0, (kv_heads, -1)).transpose(0, 1).flatten(1, 2)
 
-    def _views(self, layer: int, k: Tensor) -> tuple[Tensor, ...]:
-        """A layer's own k, v and, as the products take them, the parts of this step: own k [K R, E, S],
-        v [K R, S, E], prompt k [G K, E, P], v [G K, P, E]."""
-        if layer not in self.views:
-            *prompt, own_k, own_v = self._layer(layer, k)
-            prompt_keys, prompt_values = (t[: self.groups, :, : self.P].flatten(0, 1) for t in prompt)
-            keys, values = (t.flatten(0, 1)[:, : self.S] for t in (own_k, own_v))
-            self.views[layer] = (own_k, own_v, keys.mT, values, prompt_keys.mT, prompt_values)
-        return self.views[layer]
+    def _by_slot(self, x: Tensor, now: StepTensors) -> Tensor:
+        """[K, R, r, X] -> [G K, M r, X]: the rows of each slot side by side."""
+        if self.one_slot:
+            return x.flatten(1, 2)
+        return x[:, now.table].transpose(0, 1).flatten(2, 3).flatten(0, 1)
 
-    def _by_slot(self, x: Tensor) -> Tensor:
-        """[K, R, r, X] -> [G K, M r, X]: the rows of each slot side by side; a view of a single slot's."""
-        kv_heads, _, r, size = x.shape
-        x = x.unflatten(1, (self.groups, self.width)) if self.in_order else x[:, self.table]
-        return x.transpose(0, 1).reshape(self.groups * kv_heads, self.width * r, size)
-
-    def _by_row(self, x: Tensor, kv_heads: int) -> Tensor:
+    def _by_row(self, x: Tensor, now: StepTensors) -> Tensor:
         """[G K, M r, X] -> [K, R, r, X]: back to rows."""
-        x = x.view(self.groups, kv_heads, self.width, -1, x.shape[-1]).transpose(0, 1)  # [K, G, M, r, X]
-        return x.flatten(1, 2) if self.in_order else x[:, self.group, self.member]
+        if self.one_slot:
+            return x.unflatten(1, (self.rows, -1))
+        x = x.unflatten(1, (now.table.shape[1], -1)).unflatten(0, (now.table.shape[0], -1))
+        return x.transpose(0, 1)[:, now.group, now.member]  # of [K, G, M, r, X]
 
 
 def _zeros(like: Tensor, buffer: int, shape: tuple[int, int, int]) -> Tensor:
@@ -246,8 +301,3 @@ def _zeros(like: Tensor, buffer: int, shape: tuple[int, int, int]) -> Tensor:
     if buffer % 2:
         return like.new_zeros(*outer, columns, width)
     return like.new_zeros(*outer, width, columns).mT  # keys
-
-
-def _scaled_products(q: Tensor, keys: Tensor, scale: float) -> Tensor:
-    """scale * q keys for q [B, L, E], keys [B, E, S], in one operation."""
-    return torch.baddbmm(q.new_empty(()), q, keys, beta=0, alpha=scale)

@@ -83,7 +83,8 @@ class Attention(nn.Module):
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__()
         heads, kv_heads, width = config.heads, config.kv_heads, config.head_width
-        self.layer, self.heads, self.head_width, self.attend = layer, heads, width, pair_attention
+        self.layer, self.attend = layer, pair_attention
+        self.heads, self.kv_heads, self.head_width = heads, kv_heads, width
         self.sizes = [heads * width, kv_heads * width, kv_heads * width]
         self.clip, self.qk_norm = config.qkv_clip, config.qk_norm
         self.kind = {
@@ -110,7 +111,7 @@ class Attention(nn.Module):
         else:  # q and k side by side still: one rotation for both
             both, v = qkv.split([sum(self.sizes[:2]), self.sizes[2]], dim=-1)
             both, v = (t.unflatten(1, (-1, self.head_width)) for t in (both, v))  # [T, heads, E], T may be 0
-            q, k = rotate(both, tables).split([self.heads, v.shape[1]], dim=1)
+            q, k = rotate(both, tables).split([self.heads, self.kv_heads], dim=1)
         if pairs is None:
             mixed = cache.attend(self.layer, q, k, v, **self.kind)
         else:
