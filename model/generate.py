@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from model.cuda_graphs import StepGraphs
 from model.kv_cache import KVCache, padded
 from model.packed_linear import PackedLinears
+from model.traced_step import TracedSteps
 
 ROW_BLOCK = 8  # rows are computed in multiples of it: odd counts take other kernels, and cost as much
 PROMPT_BLOCK = 64  # the same for the tokens of prompts
@@ -258,6 +259,7 @@ class Engine:
         self.reads_tokens = bool(stops or hook or on_token)
         capacity = padded(batch_size, ROW_BLOCK)
         self.packed = PackedLinears(model)
+        self.traced = TracedSteps(model, self.packed)
         self.rows = Rows(capacity, FIRST_COLUMNS, self.device)
         self.graphs = graphs
         self.cache = KVCache(capacity, self.device, coarse=graphs is not None)
@@ -452,9 +454,8 @@ class Engine:
         """The device's part of a step."""
         rows, count = self.rows, self.count
         step, done = rows.step[:count], rows.done[:count]
-        with self.packed.in_use():
-            hidden = self.model(rows.token[:count], rows.prompt_length[:count] + step, cache=self.cache)
-            logits = self.model.lm_head(hidden).float()
+        positions = rows.prompt_length[:count] + step
+        logits = self.traced.logits(rows.token[:count], positions, self.cache).float()
         cap = self.model.config.logit_softcap
         if cap:
             logits = cap * torch.tanh(logits / cap)

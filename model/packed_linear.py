@@ -77,6 +77,12 @@ def _mkldnn_linear(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
 
 
+@cache
+def traceable(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """`forward.func` of a packed layer as torch.jit.trace can record it; a list of oneDNN's stops it."""
+    return torch.jit.script(forward) if forward is _mkldnn_linear else forward
+
+
 def _mkl_linear(x: Tensor, packed: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if x.shape[-1] != weight.shape[1]:  # which the operator does not look at
         raise RuntimeError(f"{x.shape[-1]} inputs for a weight of {weight.shape[1]}")
