@@ -149,7 +149,8 @@ class _Part:
 
 def _recordable(module: nn.Module, packed: PackedLinears) -> bool:
     """Whether the module does the same operations whatever the values are."""
-    plain = type(module) in MODULES and "forward" not in vars(module) and not module._forward_hooks
+    hooked = module._forward_hooks or module._forward_pre_hooks
+    plain = type(module) in MODULES and "forward" not in vars(module) and not hooked
     return plain and (module in packed.forwards or not isinstance(module, Linear))
 
 

@@ -140,12 +140,13 @@ def test_records_do_not_keep_a_model_alive(records):
 
 def test_what_may_do_other_operations_at_another_step_is_not_recorded(records):
     """Adapters, a forward of the user's, a hook, another class of layer: all run as they are."""
-    adapted, replaced, hooked, changed = (small_transformer() for _ in range(4))
+    adapted, replaced, hooked, prepared, changed = (small_transformer() for _ in range(5))
     add_adapters(adapted, 2, 4.0, ["q_proj"])
     replaced.blocks[1].mlp.forward = lambda x: x if float(x.sum()) > 0 else -x
     hooked.blocks[0].register_forward_hook(lambda *_: None)
+    prepared.blocks[1].register_forward_pre_hook(lambda *_: None)
     changed.norm = nn.LayerNorm(48)
-    for model in (adapted, replaced, hooked, changed):
+    for model in (adapted, replaced, hooked, prepared, changed):
         assert samples(model, ragged_requests(2, samples=8)) == unrecorded(
             model, ragged_requests(2, samples=8)
         )
