@@ -131,8 +131,9 @@ class KVCache:
         table = torch.zeros(self.groups, self.width, dtype=torch.int64)  # idle places repeat row 0, unread
         group, member = torch.tensor(group), torch.tensor(member)
         table[group, member] = torch.arange(self.active)
-        self.table, self.group, self.member = map(
-            self._keep, ("table", "group", "member"), (table, group, member)
+        self.table, self.place = (
+            self._keep(name, value)
+            for name, value in (("table", table), ("place", group * self.width + member))
         )
         # Rows side by side with those of their slot, none idle: then gathering is only a view.
         self.in_order = table.flatten().tolist() == list(range(self.active))
@@ -163,7 +164,7 @@ class KVCache:
         one_slot = self.in_order and self.groups == 1
         self.plan = StepPlan(self.active, self.P > 0, one_slot, aligned and not self.coarse)
         rows, column = self.row_index[: self.active], torch.tensor(longest_own - 1)
-        self.now = StepTensors(self.table, self.group, self.member, rows, step[: self.active], column)
+        self.now = StepTensors(self.table, self.place, rows, step[: self.active], column)
         self.masks: dict[int, Tensor] = {}
         shapes = (self.P, self.S, self.active, self.groups, self.moved)
         if shapes != self.viewed:
@@ -224,8 +225,7 @@ class StepTensors(NamedTuple):
     """What all layers of a step share."""
 
     table: Tensor  # [G, M]: the rows of each slot
-    group: Tensor  # [R]: each row's slot
-    member: Tensor  # [R]: and its place there
+    place: Tensor  # [R]: each row's place in the table, flattened
     row: Tensor  # [R]: 0 to R - 1
     step: Tensor  # [R]: the column that each row writes
     column: Tensor  # [], on the CPU: the column, where all rows write the same
@@ -284,14 +284,15 @@ class StepPlan(NamedTuple):
         """[K, R, r, X] -> [G K, M r, X]: the rows of each slot side by side."""
         if self.one_slot:
             return x.flatten(1, 2)
-        return x[:, now.table].transpose(0, 1).flatten(2, 3).flatten(0, 1)
+        x = x.index_select(1, now.table.flatten()).unflatten(1, now.table.shape)  # [K, G, M, r, X]
+        return x.transpose(0, 1).flatten(2, 3).flatten(0, 1)
 
     def _by_row(self, x: Tensor, now: StepTensors) -> Tensor:
         """[G K, M r, X] -> [K, R, r, X]: back to rows."""
         if self.one_slot:
             return x.unflatten(1, (self.rows, -1))
         x = x.unflatten(1, (now.table.shape[1], -1)).unflatten(0, (now.table.shape[0], -1))
-        return x.transpose(0, 1)[:, now.group, now.member]  # of [K, G, M, r, X]
+        return x.transpose(0, 1).flatten(1, 2).index_select(1, now.place)
 
 
 def _zeros(like: Tensor, buffer: int, shape: tuple[int, int, int]) -> Tensor:
