@@ -444,7 +444,7 @@ class Engine:
             if self.moved != (moved := (cache.moved, rows.uniform.data_ptr())):
                 self.moved = moved
                 self.graphs.forget()
-            shape = (cache.P, cache.S, cache.groups, cache.width, cache.in_order)
+            shape = (cache.P, cache.S, cache.groups, cache.width, cache.one_slot)
             self.graphs.run((*shape, self.any_greedy, self.any_truncated), self.draw_tokens)
         else:
             self.draw_tokens()

@@ -135,8 +135,7 @@ class KVCache:
             self._keep(name, value)
             for name, value in (("table", table), ("place", group * self.width + member))
         )
-        # Rows side by side with those of their slot, none idle: then gathering is only a view.
-        self.in_order = table.flatten().tolist() == list(range(self.active))
+        self.one_slot = self.groups == 1 and self.width == self.active
 
     def _keep(self, name: str, value: Tensor) -> Tensor:
         """`value` on the device; with `coarse`, where a value of this name and shape was before."""
@@ -161,8 +160,7 @@ class KVCache:
         self.reserve(slots=self.groups, prompt=longest_prompt, own=longest_own)
         self.P, self.S = padded(longest_prompt, self.block), padded(longest_own, self.block)
         self.prompt_length, self.drawn = prompt_length[: self.active, None], step[: self.active, None]
-        one_slot = self.in_order and self.groups == 1
-        self.plan = StepPlan(self.active, self.P > 0, one_slot, aligned and not self.coarse)
+        self.plan = StepPlan(self.active, self.P > 0, self.one_slot, aligned and not self.coarse)
         rows, column = self.row_index[: self.active], torch.tensor(longest_own - 1)
         self.now = StepTensors(self.table, self.place, rows, step[: self.active], column)
         self.masks: dict[int, Tensor] = {}
@@ -236,7 +234,7 @@ class StepPlan(NamedTuple):
 
     rows: int
     prompts: bool  # P > 0
-    one_slot: bool  # all rows read the same prompt: they need not be gathered
+    one_slot: bool  # all rows read the same prompt, none is idle: they need not be gathered
     aligned: bool  # all rows write the same column
 
     def attend(

@@ -176,7 +176,7 @@ def test_a_recorded_step_finds_its_tensors_where_they_were():
             ]
             tensors += [cache.prompt_length, cache.drawn, engine.row_index, engine.is_stop]
             assert not cache.plan.aligned  # or the column, a number of the host, would be part of the step
-            sizes = (engine.count, cache.active, cache.groups, cache.width, cache.P, cache.S, cache.in_order)
+            sizes = (engine.count, cache.active, cache.groups, cache.width, cache.P, cache.S, cache.one_slot)
             return [*sizes, *((t.data_ptr(), t.shape, t.stride()) for t in tensors)]
 
         recorded = addresses()
