@@ -131,10 +131,8 @@ class KVCache:
         table = torch.zeros(self.groups, self.width, dtype=torch.int64)  # idle places repeat row 0, unread
         group, member = torch.tensor(group), torch.tensor(member)
         table[group, member] = torch.arange(self.active)
-        self.table, self.place = (
-            self._keep(name, value)
-            for name, value in (("table", table), ("place", group * self.width + member))
-        )
+        self.table = self._keep("table", table)
+        self.place = self._keep("place", group * self.width + member)
         self.one_slot = self.groups == 1 and self.width == self.active
 
     def _keep(self, name: str, value: Tensor) -> Tensor:

@@ -126,14 +126,13 @@ class _Rotate(torch.autograd.Function):
 
 def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     half = int(cos.shape[-1])  # int: a fixed number where a step is recorded (model/traced_step.py)
-    whole = x.shape[-1] == 2 * half
-    pairs = (x if whole else x[..., : 2 * half]).unflatten(-1, (2, half)).to(cos.dtype)
+    pairs, rest = x[..., : 2 * half].to(cos.dtype).unflatten(-1, (2, half)), x[..., 2 * half :]
     out = pairs * cos.unsqueeze(-2)  # [T, H, 2, W/2]
     (first, second), (first_out, second_out) = pairs.unbind(-2), out.unbind(-2)
     first_out.addcmul_(second, sin, value=-1)
     second_out.addcmul_(first, sin)
     out = out.flatten(-2).to(x.dtype)
-    return out if whole else torch.cat([out, x[..., 2 * half :]], dim=-1)
+    return torch.cat([out, rest], dim=-1) if rest.shape[-1] else out
 
 
 def rotate(x: Tensor, tables: Tables) -> Tensor:

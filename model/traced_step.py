@@ -48,13 +48,12 @@ class TracedSteps:
             operators = tuple(forward.func for forward in packed.forwards.values())
             self.kind = (model.config, model.lm_head.weight.dtype, operators)
         self.calls: Counter[StepPlan] = Counter()
-        self.records: dict[StepPlan, Record] = {}
 
     def logits(self, ids: Tensor, positions: Tensor, cache: KVCache) -> Tensor:
         """ids, positions [R] -> [R, V], as model.lm_head(model(ids, positions, cache=cache)) gives them."""
         plan, record = cache.plan, None
         if self.usable and cache.layers:
-            record = self.records.get(plan) or RECORDS.get((*self.kind, plan))
+            record = RECORDS.get((*self.kind, plan))
             self.calls[plan] += record is None
         if record is None and self.calls[plan] <= FIRST:
             with self.packed.in_use():
@@ -69,7 +68,6 @@ class TracedSteps:
                     warnings.simplefilter("ignore")  # that sizes become numbers, as meant; that jit is old
                     step(*inputs)  # records the blocks
                     record = RECORDS[(*self.kind, plan)] = _record(step, inputs)
-            self.records[plan] = record
             return record(*inputs)
 
     def _step(self, plan: StepPlan, blocks: dict[tuple, Record], *inputs: Tensor) -> Tensor:
