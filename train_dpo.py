@@ -65,9 +65,8 @@ STEP_0_TOLERANCE = {"fp32": 1e-3, "amp": 0.1, "bf16": 0.3}  # nats per token, po
 
 def completion_logps(model: Transformer, batch: PairBatch) -> Tensor:
     """Log-prob of every completion token, [N] float32."""
-    hidden = model(batch.ids, batch.positions, batch.spans)  # [T, D]
-    source, head = hidden.index_select(0, batch.source), model.lm_head.weight
-    return token_logps(source, head, batch.target, softcap=model.config.logit_softcap)
+    hidden = model(batch.ids, batch.positions, batch.spans, batch.source)  # [N, D]
+    return token_logps(hidden, model.lm_head.weight, batch.target, softcap=model.config.logit_softcap)
 
 
 def pair_sums(logps: Tensor, batch: PairBatch) -> PairLogps:

@@ -15,7 +15,8 @@ Letters: B pairs · T tokens of the batch · H query heads · K key/value heads 
 import inspect
 import math
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from copy import copy
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -41,6 +42,18 @@ def send(index: Tensor, device: torch.device) -> Tensor:
     return (index.pin_memory() if device.type == "cuda" else index).to(device, non_blocking=True)
 
 
+class Cache(Protocol):
+    """What decoding keeps of the tokens before. kv_cache.py has one; tests have a simpler one."""
+
+    def record(self, layer: int, k: Tensor, v: Tensor) -> None:
+        """Keep the keys and values of a prefill, k, v [T, K, E], already rotated."""
+
+    def attend(
+        self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, scale: float, window: int, softcap: float
+    ) -> Tensor:
+        """One new token in each of T rows: append k, v [T, K, E] to the rows, let q [T, H, E] see them."""
+
+
 class Pairs:
     """Where the sequences of a batch lie, worked out once for all layers.
 
@@ -57,6 +70,17 @@ class Pairs:
             self.key_sizes += [prompt + chosen] + [prompt + rejected] * (rejected > 0)
         self.shared = self.query_sizes != self.key_sizes  # some prompt serves two completions
         self.on_device: dict = {}
+        self.wanted: Tensor | None = None  # [N]: the tokens that the layer has to compute; None: all
+
+    def only(self, wanted: Tensor) -> "Pairs":
+        """The same pairs for a layer of whose tokens only some are wanted; all are keys."""
+        some = copy(self)
+        some.wanted = wanted
+        return some
+
+    def select(self, x: Tensor) -> Tensor:
+        """What is wanted of x: [T, ...] -> [N, ...]."""
+        return x if self.wanted is None else x.index_select(0, self.wanted)
 
     def keys(self, device: torch.device) -> Tensor:
         """Flat index of every key, sequence after sequence: prompt, chosen, prompt, rejected, ..."""

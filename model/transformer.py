@@ -12,30 +12,17 @@ width · F inner width of the MLP · V vocabulary.
 """
 
 import math
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from model.attention import Pairs, pair_attention, pairs_apart, unshare
+from model.attention import Cache, Pairs, pair_attention, pairs_apart, unshare
 from model.config import ModelConfig
 from model.fused import rms_norm, silu_gated
 from model.half_products import linear
 from model.rotary import Rope, Tables, rotary_tables, rotate
-
-
-class Cache(Protocol):
-    """What decoding keeps of the tokens before. model/kv_cache.py has one; tests have a simpler one."""
-
-    def record(self, layer: int, k: Tensor, v: Tensor) -> None:
-        """Keep the keys and values of a prefill, k, v [T, K, E], already rotated."""
-
-    def attend(
-        self, layer: int, q: Tensor, k: Tensor, v: Tensor, *, scale: float, window: int, softcap: float
-    ) -> Tensor:
-        """One new token in each of T rows: append k, v [T, K, E] to the rows, let q [T, H, E] see them."""
 
 
 class Linear(nn.Linear):
@@ -117,7 +104,7 @@ class Attention(nn.Module):
         else:
             if cache is not None:
                 cache.record(self.layer, k, v)
-            mixed = self.attend(q, k, v, pairs, **self.kind)
+            mixed = pairs.select(self.attend(q, k, v, pairs, **self.kind))
         return self.out(mixed.flatten(1))
 
     def _split(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -181,6 +168,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor, tables: Tables | None, pairs: Pairs | None, cache: Cache | None) -> Tensor:
         normed = self.attention_norm(x)
         attended = self.attention_out_norm(self.attention(normed, tables, pairs, cache))
+        if pairs is not None:
+            x, normed = pairs.select(x), pairs.select(normed)
         if self.parallel:
             return x + self.scale * (attended + self.mlp(normed))
         x = x + self._scaled(attended)
@@ -226,19 +215,28 @@ class Transformer(nn.Module):
                 )
 
     def forward(
-        self, ids: Tensor, positions: Tensor, spans: Tensor | None = None, *, cache: Cache | None = None
+        self,
+        ids: Tensor,
+        positions: Tensor,
+        spans: Tensor | None = None,
+        wanted: Tensor | None = None,
+        *,
+        cache: Cache | None = None,
     ) -> Tensor:
         """ids, positions [T] int64, spans [B, 4] int on the CPU -> hidden [T, D] after the final norm.
 
-        A span is start, prompt, chosen and rejected length; a plain sequence has no rejected part. A cache
-        records the keys and values of such a forward. Without spans attention is the cache's: the T tokens
-        are the next ones of T rows that it holds.
+        Or [N, D] of the tokens at wanted [N]: in the last block the others serve as keys only. A span is
+        start, prompt, chosen and rejected length; a plain sequence has no rejected part. A cache records the
+        keys and values of such a forward. Without spans attention is the cache's: the T tokens are the next
+        ones of T rows that it holds.
         """
         apart = pairs_apart(spans, self.config.ropes())
         if any(apart):
             index, spans, places = unshare(spans, apart)
             index = index.to(ids.device)
-            return self.forward(ids[index], positions[index], spans)[places.to(ids.device)]
+            places = places.to(ids.device)
+            wanted = places if wanted is None else places[wanted]
+            return self.forward(ids[index], positions[index], spans, wanted)
         x = self.embedding(ids)
         if self.config.embedding_scale != 1:
             x = x * torch.tensor(self.config.embedding_scale, dtype=x.dtype)
@@ -247,6 +245,8 @@ class Transformer(nn.Module):
         pairs = None if spans is None else Pairs(spans, len(ids))
         tables = self._tables(positions, pairs)
         for layer, block in enumerate(self.blocks):
+            if wanted is not None and layer == self.config.layers - 1:
+                pairs = pairs.only(wanted)
             arguments = (x, tables.get(self.config.layer_rope(layer)), pairs, cache)
             if self.checkpoint_activations and torch.is_grad_enabled():
                 x = checkpoint(block, *arguments, use_reentrant=False)

@@ -64,7 +64,7 @@ def reference_model(
 
 def completion_hidden(model: Transformer, batch: PairBatch) -> Tensor:
     """Hidden states that predict the completion tokens, [N, D]."""
-    return model(batch.ids, batch.positions, batch.spans).index_select(0, batch.source)
+    return model(batch.ids, batch.positions, batch.spans, batch.source)
 
 
 def measurements(

@@ -285,13 +285,44 @@ def test_the_pair_layout_equals_separate_forwards_values_and_gradients(name):
         torch.testing.assert_close(a, b, atol=1e-10, rtol=1e-10, msg=parameter)
 
 
+@pytest.mark.parametrize("recomputed", [False, True])
+@pytest.mark.parametrize("name", VARIANTS | LENGTH_VARIANTS)
+def test_wanted_tokens_equal_those_of_the_whole_forward_values_and_gradients(name, recomputed):
+    model = build((VARIANTS | LENGTH_VARIANTS)[name])
+    model.checkpoint_activations = recomputed
+    positions, spans = layout(PAIRS)
+    ids = torch.randint(0, 50, (len(positions),))
+    wanted = torch.tensor([3, 1, 1, len(ids) - 1, 2])  # in any order, also twice
+    results = []
+    for hidden in (model(ids, positions, spans, wanted), model(ids, positions, spans)[wanted]):
+        gradients = torch.autograd.grad(
+            (hidden * torch.arange(5.0)[:, None]).square().sum(),
+            tuple(model.parameters()),
+            allow_unused=True,
+        )
+        results.append((hidden.detach(), gradients))
+    torch.testing.assert_close(*(hidden for hidden, _ in results), atol=1e-12, rtol=0)
+    for (parameter, _), a, b in zip(model.named_parameters(), results[0][1], results[1][1], strict=True):
+        torch.testing.assert_close(a, b, atol=1e-10, rtol=1e-10, msg=parameter)
+
+
+def test_the_last_block_computes_only_what_is_wanted():
+    model, rows = build(BASE), []
+    for block in model.blocks:
+        block.mlp.register_forward_hook(lambda _, inputs, out: rows.append((len(inputs[0]), len(out))))
+    positions, spans = layout(PAIRS)
+    ids = torch.randint(0, 50, (len(positions),))
+    assert model(ids, positions, spans, torch.arange(4)).shape == (4, 32)
+    assert rows == [(len(ids),) * 2] * (len(model.blocks) - 1) + [(4, 4)]
+
+
 @pytest.mark.parametrize("name", VARIANTS | LENGTH_VARIANTS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_batch_of_nothing_passes_with_gradients_of_zero(name, dtype):
     """A process gets one where there are fewer microbatches than processes, and must still take part."""
     model = build((VARIANTS | LENGTH_VARIANTS)[name], dtype)
     nothing = torch.empty(0, dtype=torch.int64)
-    hidden = model(nothing, nothing, nothing.view(0, 4))
+    hidden = model(nothing, nothing, nothing.view(0, 4), nothing)
     assert hidden.shape == (0, 32)
     hidden.sum().backward()
     assert all(not p.grad.any() for p in model.parameters() if p.grad is not None)
