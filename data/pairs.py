@@ -24,11 +24,14 @@ from data.types import PreferencePair
 
 @dataclass(frozen=True)
 class PairBatch:
-    """B pairs as one flat list of tokens: prompt, chosen, rejected; prompt, chosen, rejected; ..."""
+    """B pairs as one flat list of tokens: prompt, chosen, rejected; prompt, chosen, rejected; ...
+
+    The last token of a completion is only a target: it predicts nothing, and no token sees it.
+    """
 
     ids: Tensor  # [T] int64
     positions: Tensor  # [T] int64; the rejected part counts on from the end of the prompt
-    spans: Tensor  # [B, 4] int64, on the CPU: start, prompt length, chosen length, rejected length
+    spans: Tensor  # [B, 4] int64, on the CPU: start and lengths of prompt, chosen, rejected in `ids`
     source: Tensor  # [N] int64, index of the token whose hidden state predicts a completion token
     target: Tensor  # [N] int64, id of that completion token
     row: Tensor  # [N] int64, 0..B-1 chosen, B..2B-1 rejected
@@ -98,7 +101,7 @@ def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def token_count(pair: PreferencePair) -> int:
-    """Tokens a pair occupies in a batch."""
+    """Tokens of a pair."""
     return len(pair.prompt_ids) + len(pair.chosen_ids) + len(pair.rejected_ids)
 
 
@@ -129,9 +132,10 @@ def collate(
     ids, positions, spans, source, target, row, lengths, token_weights, sums = ([] for _ in range(9))
     for b, i in enumerate(index):
         prompt, chosen, rejected = pairs[i].prompt_ids, pairs[i].chosen_ids, pairs[i].rejected_ids
-        start, p = len(ids), len(prompt)
-        spans.append((start, p, len(chosen), len(rejected)))
-        for side, completion, begin in ((0, chosen, start + p), (1, rejected, start + p + len(chosen))):
+        parts = prompt, chosen[:-1], rejected[:-1]
+        start, (p, *seen) = len(ids), map(len, parts)
+        spans.append((start, p, *seen))
+        for side, completion, begin in ((0, chosen, start + p), (1, rejected, start + p + seen[0])):
             n = len(completion)
             source += [start + p - 1, *range(begin, begin + n - 1)][:n]
             target += completion
@@ -142,8 +146,8 @@ def collate(
                 sums.append(
                     (b + side * len(index), np.dot(token_weights[-1], reference[i][side].astype(np.float64)))
                 )
-        ids += prompt + chosen + rejected
-        positions += [*range(p + len(chosen)), *range(p, p + len(rejected))]
+        ids += [i for part in parts for i in part]
+        positions += [*range(p + seen[0]), *range(p, p + seen[1])]
     row_of, counts = np.array(lengths, np.int64).reshape(-1, 2).T
     order = np.argsort(row_of)
     return PairBatch(

@@ -43,10 +43,10 @@ PAIRS = [pair([1, 2, 3], [4, 5], [6, 7, 8]), pair([9], [10], [11, 12])]
 
 def test_layout_of_two_pairs_by_hand():
     batch = collate(PAIRS, [0, 1])
-    assert batch.ids.tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]
-    assert batch.positions.tolist() == [0, 1, 2, 3, 4, 3, 4, 5, 0, 1, 1, 2]
-    assert batch.spans.tolist() == [[0, 3, 2, 3], [8, 1, 1, 2]]
-    assert batch.source.tolist() == [2, 3, 2, 5, 6, 8, 8, 10]  # both first tokens from the last prompt token
+    assert batch.ids.tolist() == [1, 2, 3, 4, 6, 7, 9, 11]  # without what ends a completion
+    assert batch.positions.tolist() == [0, 1, 2, 3, 3, 4, 0, 1]
+    assert batch.spans.tolist() == [[0, 3, 1, 2], [6, 1, 0, 1]]
+    assert batch.source.tolist() == [2, 3, 2, 4, 5, 6, 6, 7]  # both first tokens from the last prompt token
     assert batch.target.tolist() == [4, 5, 6, 7, 8, 10, 11, 12]
     assert batch.row.tolist() == [0, 0, 2, 2, 2, 1, 3, 3]
     assert batch.lengths.tolist() == [2, 1, 3, 2]
@@ -79,9 +79,9 @@ def test_reference_sums_carry_the_token_weights():
 
 def test_an_empty_rejected_side_is_a_plain_sequence():
     batch = collate([replace(PAIRS[0], rejected_ids=[])], [0])
-    assert batch.ids.tolist() == [1, 2, 3, 4, 5]
+    assert batch.ids.tolist() == [1, 2, 3, 4]
     assert batch.source.tolist() == [2, 3]
-    assert batch.spans.tolist() == [[0, 3, 2, 0]]
+    assert batch.spans.tolist() == [[0, 3, 1, 0]]
 
 
 def test_no_pairs_make_an_empty_batch_of_the_same_types():
