@@ -1,4 +1,4 @@
-"""pairs.jsonl -> token ids -> PairBatch: one line of tokens, every prompt once, no padding.
+"""pairs.jsonl -> token ids -> PairBatch: one line of tokens, what two completions share once, no padding.
 
 Letters: B pairs, T tokens of the batch, N completion tokens.
 
@@ -10,6 +10,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from os.path import commonprefix  # of any lists
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +25,7 @@ from data.types import PreferencePair
 
 @dataclass(frozen=True)
 class PairBatch:
-    """B pairs as one flat list of tokens: prompt, chosen, rejected; prompt, chosen, rejected; ...
-
-    The last token of a completion is only a target: it predicts nothing, and no token sees it.
-    """
+    """B pairs as one flat list of tokens: prompt, chosen, rejected; prompt, chosen, rejected; ..."""
 
     ids: Tensor  # [T] int64
     positions: Tensor  # [T] int64; the rejected part counts on from the end of the prompt
@@ -127,27 +125,29 @@ def collate(
     """Lay out `pairs[i] for i in index`. `weights`, `reference`: per-token (chosen, rejected) of all pairs.
 
     No pairs make an empty batch, for the process that has nothing to do while others work (distributed.py).
-    The first token of *both* completions is predicted by the last prompt token.
+    What both completions begin with lies once, at the prompt's end, and the last token before they part
+    predicts *both* next ones. What ends a completion is a target only: it predicts nothing, and none sees it.
     """
     ids, positions, spans, source, target, row, lengths, token_weights, sums = ([] for _ in range(9))
     for b, i in enumerate(index):
         prompt, chosen, rejected = pairs[i].prompt_ids, pairs[i].chosen_ids, pairs[i].rejected_ids
-        parts = prompt, chosen[:-1], rejected[:-1]
-        start, (p, *seen) = len(ids), map(len, parts)
-        spans.append((start, p, *seen))
-        for side, completion, begin in ((0, chosen, start + p), (1, rejected, start + p + seen[0])):
-            n = len(completion)
-            source += [start + p - 1, *range(begin, begin + n - 1)][:n]
+        seen = chosen[:-1], rejected[:-1]
+        same = len(commonprefix(seen))
+        start, p = len(ids), len(prompt)
+        ids += prompt + seen[0] + seen[1][same:]
+        positions += [*range(p + len(seen[0])), *range(p + same, p + len(seen[1]))]
+        spans.append((start, p + same, len(seen[0]) - same, len(seen[1]) - same))
+        first = [*range(start + p - 1, start + p + len(seen[0]))]
+        second = [*first[: same + 1], *range(first[-1] + 1, len(ids))]
+        for side, completion, places in ((0, chosen, first), (1, rejected, second)):
+            n, r = len(completion), b + side * len(index)
+            source += places[:n]
             target += completion
-            row += [b + side * len(index)] * n
+            row += [r] * n
+            lengths.append((r, n))
             token_weights.append(np.ones(n, np.float32) if weights is None else weights[i][side])
-            lengths.append((b + side * len(index), n))
             if reference is not None:
-                sums.append(
-                    (b + side * len(index), np.dot(token_weights[-1], reference[i][side].astype(np.float64)))
-                )
-        ids += [i for part in parts for i in part]
-        positions += [*range(p + seen[0]), *range(p, p + seen[1])]
+                sums.append((r, np.dot(token_weights[-1], reference[i][side].astype(np.float64))))
     row_of, counts = np.array(lengths, np.int64).reshape(-1, 2).T
     order = np.argsort(row_of)
     return PairBatch(

@@ -55,7 +55,10 @@ def test_layout_of_two_pairs_by_hand():
 
 def test_every_target_is_the_successor_of_its_source_in_the_rows_own_sequence():
     rng = np.random.default_rng(0)
-    pairs = [pair(*(rng.integers(0, 99, rng.integers(1, 9)).tolist() for _ in range(3))) for _ in range(20)]
+    sizes = rng.integers(1, 9, (20, 3))
+    pairs = [
+        pair(*(rng.integers(0, 3, size).tolist() for size in row)) for row in sizes
+    ]  # three ids: many agree
     index = rng.permutation(20)[:13].tolist()
     batch = collate(pairs, index)
     for row in range(26):
@@ -66,6 +69,17 @@ def test_every_target_is_the_successor_of_its_source_in_the_rows_own_sequence():
         assert batch.ids[batch.source[picked]].tolist() == [p.prompt_ids[-1], *completion[:-1]]
         expected = list(range(len(p.prompt_ids) - 1, len(p.prompt_ids) + len(completion) - 1))
         assert batch.positions[batch.source[picked]].tolist() == expected
+
+
+def test_what_both_completions_begin_with_is_laid_out_once():
+    batch = collate(
+        [pair([1, 2], [3, 4, 5, 6], [3, 4, 7]), pair([1], [2], [2, 3]), pair([1], [2, 2], [2, 2])], [0, 1, 2]
+    )
+    assert batch.ids.tolist() == [1, 2, 3, 4, 5, 1, 2, 1, 2]
+    assert batch.positions.tolist() == [0, 1, 2, 3, 4, 0, 1, 0, 1]
+    assert batch.spans.tolist() == [[0, 4, 1, 0], [5, 1, 0, 1], [7, 2, 0, 0]]
+    assert batch.source.tolist() == [1, 2, 3, 4, 1, 2, 3, 5, 5, 6, 7, 8, 7, 8]
+    assert batch.target.tolist() == [3, 4, 5, 6, 3, 4, 7, 2, 2, 3, 2, 2, 2, 2]
 
 
 def test_reference_sums_carry_the_token_weights():

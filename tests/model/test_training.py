@@ -23,7 +23,7 @@ def tiny() -> Transformer:
 
 
 def batch(pairs: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """ids, positions, spans and wanted tokens of that many pairs, of other lengths for every number of them."""
+    """ids, positions, spans and wanted tokens of so many pairs, of other lengths for every number of them."""
     lengths = [(3 + pairs + b, 2 + pairs, 4 + b) for b in range(pairs)]
     total = sum(map(sum, lengths))
     ids = torch.randint(0, 31, (total,), generator=torch.Generator().manual_seed(pairs))
