@@ -339,7 +339,8 @@ class Engine:
         spans = torch.zeros(len(counts), 4, dtype=torch.int32)
         spans[:, 0], spans[:, 1] = counts.cumsum(0) - counts, counts
         with self.packed.in_use():
-            self.model(ids, positions.to(self.device), spans, cache=self.cache)
+            wanted = ids.new_zeros(1)  # keys and values are; the last block need not go on to anything else
+            self.model(ids, positions.to(self.device), spans, wanted, cache=self.cache)
 
     def release(self, slot: int) -> None:
         """One sample less needs the prompt."""
@@ -551,8 +552,8 @@ def generate(
 ) -> Iterator[Generation]:
     """Yield every sample of every request, each as soon as it ends; the order is not that of the requests.
 
-    model: Transformer, or anything with forward(ids, positions, spans, cache=), lm_head and a ModelConfig
-        as config. requests are taken as rows become free; put long prompts beside long ones.
+    model: Transformer, or anything with forward(ids, positions, spans, wanted, cache=), lm_head and a
+        ModelConfig as config. requests are taken as rows become free; put long prompts beside long ones.
     batch_size: samples written at a time. usable_ids: the ids that may be drawn (None: all).
     logits_hook(logits [R, V] float32, ids of each row, prompt included) -> logits. on_token(key, sample, id).
     check_every: steps between looks at which rows are done; rows write in vain until then. Default 8 on CUDA,

@@ -55,7 +55,7 @@ class TableModel(nn.Module):
         self.lm_head = nn.Linear(len(table), len(table), bias=False)
         self.lm_head.weight.data = table.T.contiguous()
 
-    def forward(self, ids, positions, spans=None, *, cache=None):
+    def forward(self, ids, positions, spans=None, wanted=None, *, cache=None):
         return self.embedding(ids)
 
 
@@ -500,10 +500,10 @@ def test_equal_prompts_share_a_slot():
     model, read = small_transformer(), []
     forward = model.forward
 
-    def spy(ids, positions, spans=None, **rest):
+    def spy(ids, positions, spans=None, *rest, **named):
         if spans is not None:
             read.append(len(ids))
-        return forward(ids, positions, spans, **rest)
+        return forward(ids, positions, spans, *rest, **named)
 
     model.forward = spy
     request = ragged_requests(1)[0]
