@@ -82,8 +82,8 @@ def measure(point: dict) -> dict:
         "reference_s": scored,
         "mb": memory_mb("VmHWM") - base,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "tokens": point["pairs"] * (point["prompt"] + 2 * point["completion"]),
-        "twice": point["pairs"] * 2 * (point["prompt"] + point["completion"]),
+        "tokens": len(batch.ids),
+        "twice": len(batch.ids) + point["pairs"] * point["prompt"],
     }
 
 

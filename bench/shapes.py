@@ -77,16 +77,18 @@ def random_pairs(config: dict, count: int, prompt: int, completion: int) -> list
 def step_flops(config: ModelConfig, pairs: Sequence[PreferencePair]) -> float:
     """Floating-point operations of forward and backward in our layout, nothing recomputed.
 
-    Two per weight and token forward, four backward; attention's two products over what each token may see;
-    the vocabulary for completion tokens only. Embedding, norms and the optimiser are not counted.
+    Two per weight and token forward, four backward; attention's two products over what each token may see; in
+    the last block attention's output and the MLP, and the vocabulary, for what predicts a completion token.
+    Embedding, norms and the optimiser are not counted, nor what completions begin with alike.
     """
-    heads = config.heads * config.head_width
-    attention = config.width * (2 * heads + 2 * config.kv_heads * config.head_width)
-    weights = config.layers * (attention + config.width * config.mlp_width * (3 if config.gated else 2))
+    heads, gates = config.heads * config.head_width, 3 if config.gated else 2
+    qkv = config.width * (heads + 2 * config.kv_heads * config.head_width)
+    rest = config.width * (heads + gates * config.mlp_width)
     total = 0.0
     for pair in pairs:
         p, c, r = (len(ids) for ids in (pair.prompt_ids, pair.chosen_ids, pair.rejected_ids))
-        seen = (p + c) * (p + c + 1) / 2 + r * p + r * (r + 1) / 2
-        total += 6 * weights * (p + c + r) + 12 * config.layers * heads * seen
-        total += 6 * config.vocab_size * config.width * (c + r)
+        predicting, c, r = c + r, c - 1, r - 1  # of those, a completion's last token is not in the batch
+        tokens, seen = p + c + r, (p + c) * (p + c + 1) / 2 + r * p + r * (r + 1) / 2
+        total += 6 * (config.layers * qkv * tokens + rest * ((config.layers - 1) * tokens + predicting))
+        total += 12 * config.layers * heads * seen + 6 * config.vocab_size * config.width * predicting
     return total
