@@ -1,14 +1,15 @@
 """Large tensors on a CPU: freed memory is kept and used again, in large pages.
 
 glibc maps fresh pages for every large tensor and gives them back when it is freed, so a training step spends
-a quarter of its time in the kernel, which clears the same pages again and again, 4 KiB at a time.
-docs/benchmarks.md has what it gains.
+a quarter of its time in the kernel, which clears the same pages again and again, 4 KiB at a time. It also
+keeps small freed pieces apart, to join them whenever a large tensor comes or goes. docs/benchmarks.md has
+what both cost.
 """
 
 import ctypes
 import os
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # parameters of mallopt (malloc.h)
+M_MXFAST, M_TRIM_THRESHOLD, M_MMAP_MAX = 1, -1, -4  # parameters of mallopt (malloc.h)
 
 
 def keep_freed_memory() -> bool:
@@ -22,4 +23,4 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return False
-    return bool(mallopt(M_MMAP_MAX, 0)) and bool(mallopt(M_TRIM_THRESHOLD, -1))
+    return all([mallopt(M_MMAP_MAX, 0), mallopt(M_TRIM_THRESHOLD, -1), mallopt(M_MXFAST, 0)])
