@@ -65,8 +65,9 @@ def test_what_stops_another_process_is_raised_here_after_what_it_had_sent(work, 
 
 
 def test_closing_ends_the_others():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     with closing(spread(iter, [never_ends], range(4))) as results:
         assert [next(results) for _ in range(6)].count(3) >= 1
         assert multiprocessing.active_children()
     assert not multiprocessing.active_children()
-    assert signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+    assert signal.signal(signal.SIGINT, before) is signal.default_int_handler
