@@ -55,10 +55,8 @@ def test_layout_of_two_pairs_by_hand():
 
 def test_every_target_is_the_successor_of_its_source_in_the_rows_own_sequence():
     rng = np.random.default_rng(0)
-    sizes = rng.integers(1, 9, (20, 3))
-    pairs = [
-        pair(*(rng.integers(0, 3, size).tolist() for size in row)) for row in sizes
-    ]  # three ids: many agree
+    sizes = rng.integers(1, 9, (20, 3))  # of three ids, so that many completions begin alike
+    pairs = [pair(*(rng.integers(0, 3, size).tolist() for size in row)) for row in sizes]
     index = rng.permutation(20)[:13].tolist()
     batch = collate(pairs, index)
     for row in range(26):
