@@ -16,6 +16,7 @@ import inspect
 import math
 from collections.abc import Iterable, Sequence
 from copy import copy
+from importlib.util import find_spec
 from typing import NamedTuple, Protocol
 
 import torch
@@ -25,12 +26,11 @@ from torch import Tensor
 from model.fused import half_attention
 from model.rotary import Rope
 
-try:  # one kernel for sequences of any lengths; what it may be told differs between versions of PyTorch
+VARLEN_OPTIONS: frozenset[str] = frozenset()  # what PyTorch's kernel for sequences of any lengths may be told
+if torch.backends.cuda.is_built() and find_spec("torch.nn.attention.varlen"):  # the import takes seconds
     from torch.nn.attention.varlen import varlen_attn
 
     VARLEN_OPTIONS = frozenset(inspect.signature(varlen_attn).parameters)
-except ImportError:
-    VARLEN_OPTIONS = frozenset()
 
 
 HALF = (torch.bfloat16, torch.float16)

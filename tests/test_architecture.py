@@ -1,10 +1,12 @@
 """The dependency rule and the line budget of docs/architecture.md, checked on the source itself."""
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = {"model", "losses", "data"}
@@ -87,3 +89,9 @@ def test_requirements_are_the_six_packages():
 def test_the_reading_path_stays_under_1200_lines():
     lengths = {path: len((ROOT / path).read_text().splitlines()) for path in READING_PATH}
     assert sum(lengths.values()) < 1200, lengths
+
+
+@pytest.mark.skipif(torch.backends.cuda.is_built(), reason="attention's kernel for CUDA imports the compiler")
+def test_programs_start_without_the_compiler_whose_import_takes_as_long_as_all_others():
+    code = "import sys, evaluate, sample, train_dpo; sys.exit('torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
