@@ -139,13 +139,15 @@ def write_completions(
     total = len(prompts) * (decode.n + decode.greedy)
     if not total:
         raise ValueError("nothing to sample: decode.n is 0 and decode.greedy is off")
-    tokens, start = 0, time.perf_counter()
+    meta = path.with_name(path.name + ".meta.json")
+    before = read_json(meta).get("counts", {}) if meta.exists() else {}  # noted when it was interrupted
+    tokens, start = before.get("tokens", 0), time.perf_counter() - before.get("seconds", 0)
     try:
         with JsonlAppender(path) as file:
             done = {(row["task_id"], row["sample"]) for row in file.done}
             if done:
                 print(f"going on   {path}: {len(done)} of {total} completions are there")
-            write_provenance(path, identity=identity)
+            write_provenance(path, identity=identity, counts=before)
             bar = tqdm(initial=len(done), total=total, desc="sample", unit="completion", smoothing=0.1)
             here = partial(draw, model, tokenizer, decode, hook)
             generations = spread(here, elsewhere, requests(prompts, decode, seed, done))
@@ -167,6 +169,8 @@ def write_completions(
                     bar.update()
             bar.close()
     except KeyboardInterrupt:
+        counts = {"tokens": tokens, "seconds": round(time.perf_counter() - start, 2)}
+        write_provenance(path, identity=identity, counts=counts)
         print(f"\nstopped; {file.partial} holds what is finished, the same command goes on from there")
         sys.exit(130)
     rank = {task_id: i for i, task_id in enumerate(prompts)}
@@ -303,7 +307,7 @@ def print_completion(cfg: Config, prompt: str) -> None:
         nonlocal text, shown
         if i not in tokenizer.stop_ids:
             text += stream.push(i)
-            visible = stops.cut(text)[: len(text) - held]
+            visible = stops.cut(text)[: max(len(text) - held, 0)]
             print(visible[shown:], end="", flush=True)
             shown = max(shown, len(visible))
 

@@ -157,8 +157,7 @@ def main(cfg: Config) -> int | None:
     if cfg.model.compile:
         compile_blocks(model)
     optimizer = adamw(model, cfg.optim.lr, tuple(cfg.optim.betas), cfg.optim.eps, cfg.optim.weight_decay)
-    if done:
-        load_state(out, optimizer, compute.device)
+    kept = load_state(out, optimizer, compute.device) if done else {}
 
     def batches(index: Sequence[int]) -> list[PairBatch]:
         """This process's microbatches of the examples at `index`, on the device."""
@@ -166,7 +165,8 @@ def main(cfg: Config) -> int | None:
         return [collate(examples, [index[i] for i in group]).to(compute.device) for group in groups]
 
     log, metrics, interrupt = MetricsLog(out.with_name("sft.metrics.jsonl"), done), Metrics(), Interrupt()
-    clock, unread, saved = time.perf_counter(), [], done
+    clock = time.perf_counter() - kept.get("made_by", {"seconds": 0})["seconds"]
+    unread, saved = [], done
     bar = progress(range(done, plan.last), initial=done, total=plan.last, desc="train_sft", unit="step")
     for step in bar:
         epoch, places = plan.place(step)
@@ -188,14 +188,15 @@ def main(cfg: Config) -> int | None:
             log.write(done, validate(model, batches(held_out), compute))
         if saving:
             position = {"step": done, "last_step": plan.last, "objective": objective}
-            save_checkpoint(model, out, tokenizer_from=vocabulary, optimizer=optimizer, **position)
+            made_by = {"dropped": dropped, "seconds": time.perf_counter() - clock}
+            memory = {"optimizer": optimizer, "made_by": made_by}
+            save_checkpoint(model, out, tokenizer_from=vocabulary, **memory, **position)
             saved = done
         if stop and not last:
             print(f"\nstopped after step {done} of {plan.last}; {out} is saved, the same command goes on")
             return 128 + stop
 
-    seconds = time.perf_counter() - clock
-    on_first(write_provenance, out, objective=objective, dropped=dropped, seconds=seconds)
+    on_first(write_provenance, out, objective=objective, **made_by)
     print(f"policy     {out}")
 
 

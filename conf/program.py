@@ -19,24 +19,29 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
 from conf.schema import Config
+from data.columns import columns_digest
+from data.jsonl import write_provenance
+from model.checkpoint import weights_digest
 from model.distributed import finish, leave
 from model.training import read_position
 from model.wrong_folder import check_folder
 
-STAGE_KEYS = (
-    r"\+?(exp|run\.(name|checkpoint|split)|decode|sandbox|compare|device)\b"  # do not name a trained run
+STAGE_KEYS = re.compile(  # these do not name a trained run
+    r"\+?(exp|run\.(name|checkpoint|split|cache|verdicts)|benchmark|protocol|samples|allow_missing|decode|sandbox"
+    r"|compare|prompt|device)\b"
 )
+PARTS = ("", ".metrics.jsonl", ".metrics", ".meta.json", "-best")  # what a training run writes, by its folder
 
 
 def run_dir(home: str) -> str:
     """The folder of this run: `home`, or one below it per combination of a sweep, named by its overrides.
 
-    Overrides that only say what to do with a trained policy are left out, so that training and evaluating the
-    same sweep meet in the same folders.
+    Overrides that only say what to do with a trained policy are left out, and their order does not matter, so
+    that training and evaluating the same sweep meet in the same folders.
     """
     if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
         return home
-    overrides = [o for o in HydraConfig.get().overrides.task if not re.match(STAGE_KEYS, o)]
+    overrides = sorted(o for o in HydraConfig.get().overrides.task if not STAGE_KEYS.match(o))
     return f"{home}/sweep/{re.sub(r'[^A-Za-z0-9_.=,+-]', '_', ','.join(overrides)) or 'default'}"
 
 
@@ -103,8 +108,14 @@ def checkpoint_folder(cfg: Config, name: str | None) -> Path:
             )
         check_folder(Path(cfg.model.path))
         return Path(cfg.model.path)
-    for folder in (Path(cfg.run.dir, name), Path(cfg.run.home, name), Path("out", name), Path(name)):
+    own, shared = Path(cfg.run.dir, name), Path(cfg.run.home, name)
+    for folder in (own, shared, Path("out", name), Path(name)):
         if (folder / "config.json").exists():
+            if folder == shared != own and name == cfg.run.checkpoint:
+                raise ValueError(
+                    f"run.checkpoint={name}: this combination of the sweep has no {own}, and {shared} is not "
+                    f"of the sweep; train with the same overrides first, or give run.checkpoint={shared}"
+                )
             return folder
     if Path(name).is_dir():
         check_folder(Path(name))
@@ -143,7 +154,8 @@ def loss_function(cfg: DictConfig) -> functools.partial:
 def claim_output(folder: Path, objective: dict, last_step: int) -> int:
     """The step a training run goes on from: 0 for a new one, `last_step` when there is nothing left to do.
 
-    A finished run with another objective is moved aside; an unfinished one is refused, so nothing is lost.
+    A finished run with another objective is moved aside, with its log and all; an unfinished one is refused.
+    So nothing is lost.
     """
     objective = json.loads(json.dumps(objective))
     position = read_position(folder)
@@ -156,6 +168,9 @@ def claim_output(folder: Path, objective: dict, last_step: int) -> int:
     if not changed:
         state = "finished" if position["step"] >= last_step else f"going on from step {position['step']}"
         print(f"found      {folder}: {state}")
+        meta = folder.with_name(f"{folder.name}.meta.json")
+        if finished and not meta.exists():  # killed between the last save and this note
+            write_provenance(folder, objective=objective, **position.get("made_by", {}))
         return min(position["step"], last_step)
     if not finished:
         found, wanted = (
@@ -169,7 +184,9 @@ def claim_output(folder: Path, objective: dict, last_step: int) -> int:
     number = 1
     while (aside := folder.with_name(f"{folder.name}.{number}")).exists():
         number += 1
-    folder.rename(aside)
+    for part in reversed(PARTS):  # the folder last: until then the same command begins here again
+        if (source := folder.with_name(folder.name + part)).exists():
+            source.rename(aside.with_name(aside.name + part))
     print(f"moved      {folder} to {aside}: a finished run with other {', '.join(changed)}")
     return 0
 
@@ -181,11 +198,20 @@ def differing(value: object, other: object) -> object:
     return {key: value[key] for key in value if key not in other or value[key] != other[key]}
 
 
+def reference_digest(cfg: Config) -> str | None:
+    """What tells one `run.reference` from another: the digest of a file, or of a checkpoint's weights."""
+    name = cfg.run.reference
+    if name and name.endswith(".safetensors"):
+        return columns_digest(name)
+    return weights_digest(checkpoint_folder(cfg, name)) if name else None
+
+
 def training_objective(cfg: Config, dtype: str, **inputs: object) -> dict:
     """Everything that decides what a training run computes; a resumed run must have the same."""
     optim = OmegaConf.to_container(cfg.optim, resolve=True)
     return {
         **inputs,
+        "reference": reference_digest(cfg),
         "optim": {name: value for name, value in optim.items() if not name.endswith("_every")},
         "lora": OmegaConf.to_container(cfg.model.lora, resolve=True),
         "dtype": dtype,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data.jsonl import file_digest
 from data.pairs import hash_ids
 from data.reference_cache import Sides, read_shard, write_shard
 from data.types import PreferencePair
@@ -33,9 +34,7 @@ def write_columns(path: Path | str, pairs: Sequence[PreferencePair], columns: Se
 
 def read_columns(path: Path | str, pairs: Sequence[PreferencePair]) -> list[Sides]:
     """The numbers of every pair; a file that lacks some, or has another number of them, is an error."""
-    if not Path(path).exists():
-        raise FileNotFoundError(f"{path} does not exist; a program in variants/ writes such files")
-    rows = read_shard(Path(path))
+    rows = read_shard(existing(path))
     absent = sum(column_keys(pair)[0] not in rows for pair in pairs)
     if absent:
         raise ValueError(f"{path} lacks {absent} of these {len(pairs)} pairs; make it anew from their file")
@@ -43,6 +42,17 @@ def read_columns(path: Path | str, pairs: Sequence[PreferencePair]) -> list[Side
     for pair, sides in zip(pairs, columns, strict=True):
         check_lengths(pair, sides, path)
     return columns
+
+
+def columns_digest(path: Path | str) -> str:
+    """What tells the file from others."""
+    return file_digest(existing(path))
+
+
+def existing(path: Path | str) -> Path:
+    if not Path(path).exists():
+        raise FileNotFoundError(f"{path} does not exist; a program in variants/ writes such files")
+    return Path(path)
 
 
 def check_lengths(pair: PreferencePair, sides: Sides, path: Path | str) -> None:

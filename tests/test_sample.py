@@ -121,6 +121,10 @@ def test_an_interrupted_file_goes_on_and_ends_the_same(policy, prompts, tmp_path
     assert stopped.value.code == 130
     assert not path.exists()
     assert "goes on from there" in capsys.readouterr().out
+    meta = path.with_name(path.name + ".meta.json")
+    counts = json.loads(meta.read_text())["counts"]
+    assert counts["tokens"] == sum(len(generation.ids) for generation in sampled)
+    meta.write_text(json.dumps({"identity": IDENTITY, "counts": counts | {"seconds": 1000}}))
     partial = path.with_name(path.name + ".partial")
     with partial.open("a") as file:
         file.write('{"task_id": "torn')  # the power went off in the middle of a line
@@ -130,6 +134,9 @@ def test_an_interrupted_file_goes_on_and_ends_the_same(policy, prompts, tmp_path
     assert write(policy, prompts, path) == whole
     assert len(again) == 20 - 7
     assert not partial.exists()
+    counts = json.loads(meta.read_text())["counts"]
+    assert counts["tokens"] == sum(len(generation.ids) for generation in (*sampled, *again))
+    assert 1000 < counts["seconds"] < 1100
 
 
 def test_ids_reach_just_beyond_a_stop_string(policy):

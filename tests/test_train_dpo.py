@@ -6,6 +6,7 @@ import math
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hydra.errors import ConfigCompositionException
@@ -13,7 +14,10 @@ from safetensors.torch import load_file, save_file
 
 import train_dpo
 from conf.program import loss_function
+from data.columns import write_columns
+from data.pairs import read_pairs
 from data.reference_cache import read_shard, write_shard
+from data.tokenizer import load_tokenizer
 from losses.types import PairLogps
 from tests.conftest import compose_config
 
@@ -129,6 +133,40 @@ def test_a_finished_run_is_found_and_another_objective_moves_it_aside(train, cap
     assert all(torch.equal(tensor, kept[name]) for name, tensor in before.items())
 
 
+def test_what_belongs_to_a_run_is_moved_aside_with_it(train):
+    assert train("optim.validate_every=2") == 0
+    logged = metrics()
+    assert train("loss.beta=0.5") == 0
+    moved = Path("out/t/dpo.1.metrics.jsonl").read_text().splitlines()
+    assert [json.loads(row) for row in moved] == logged
+    made_by = json.loads(Path("out/t/dpo.1.meta.json").read_text())["objective"]
+    assert made_by["loss"]["beta"] == 0.1
+    assert Path("out/t/dpo.1-best/model.safetensors").exists()
+    assert not Path("out/t/dpo-best").exists()
+
+
+def test_seconds_of_an_interrupted_run_are_those_of_all_its_parts(train, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(train_dpo, "Interrupt", interrupt_after(3))
+        assert train() == 128 + 15
+    position = Path("out/t/dpo/training/position.json")
+    saved = json.loads(position.read_text())
+    saved["made_by"]["seconds"] += 1000
+    position.write_text(json.dumps(saved))
+    assert train() == 0
+    meta = Path("out/t/dpo.meta.json")
+    found = json.loads(meta.read_text())
+    assert 1000 < found["seconds"] < 1100
+    assert 1000 < metrics()[-2]["seconds"] < 1100
+
+    meta.unlink()  # as if killed right after the last save
+    assert train() == 0
+    again = json.loads(meta.read_text())
+    assert {name: again[name] for name in found if name != "created"} == {
+        name: value for name, value in found.items() if name != "created"
+    }
+
+
 def test_an_unfinished_run_with_another_objective_is_refused(train, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         patch.setattr(train_dpo, "Interrupt", interrupt_after(1))
@@ -178,6 +216,18 @@ def test_another_reference_is_scored_instead(train, tiny_policy):
     assert train("run.name=first") == 0
     assert train(f"run.init={Path('out/first/dpo')}", f"run.reference={tiny_policy}") == 0
     assert metrics()[0]["loss"] < 0.6  # the trained policy is already ahead of that reference
+
+
+def test_another_reference_of_the_same_name_is_another_objective(train, tiny_policy, tiny_pairs, capsys):
+    pairs, _ = read_pairs(tiny_pairs, load_tokenizer(tiny_policy), max_prompt=512, max_completion=512)
+    sizes = [(len(pair.chosen_ids), len(pair.rejected_ids)) for pair in pairs]
+    for moved, value in enumerate((-1, -2)):
+        columns = [tuple(np.full(size, value, np.float32) for size in both) for both in sizes]
+        write_columns("out/mixed.safetensors", pairs, columns)
+        assert train("run.reference=out/mixed.safetensors") == 0
+        assert capsys.readouterr().out.count("a finished run with other reference") == moved
+        assert train("run.reference=out/mixed.safetensors") == 0
+        assert "out/t/dpo: finished" in capsys.readouterr().out
 
 
 def test_nan_stops_before_anything_is_saved_and_names_the_problems(train, monkeypatch, capsys):
@@ -273,6 +323,7 @@ def test_pair_sums_are_weighted_sums_over_each_completion(tiny_policy):
         (("data.max_prompt=1",), "holds no pair to train on .* prompt longer than 1"),
         (("model.dtype=int8",), "model.dtype is 'int8', expected one of"),
         (("run.init=missing",), "no checkpoint 'missing'"),
+        (("run.reference=no.safetensors",), "no.safetensors does not exist; a program in variants/"),
         (("model.path=org/model",), "there is no folder org/model"),
         (("model.path=???",), r"model\.path is not set; give it as model\.path="),
     ],

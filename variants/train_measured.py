@@ -22,8 +22,8 @@ from torch import Tensor
 from conf.program import checkpoint_folder, claim_output, loss_function, program, training_objective
 from conf.schema import Config
 from data.audit import print_audit
-from data.columns import read_columns
-from data.jsonl import digest, file_digest, write_provenance
+from data.columns import columns_digest, read_columns
+from data.jsonl import digest, write_provenance
 from data.pairs import (
     PairBatch,
     collate,
@@ -157,10 +157,9 @@ def main(cfg: Config) -> int | None:
         cfg,
         compute.dtype,
         init=weights_digest(start),
-        reference=cfg.run.reference,
         pairs=digest([(p.prompt_ids, p.chosen_ids, p.rejected_ids) for p in pairs]),
         loss=OmegaConf.to_container(cfg.loss, resolve=True),
-        weights=cfg.data.weights and file_digest(cfg.data.weights),
+        weights=cfg.data.weights and columns_digest(cfg.data.weights),
     )
     done = on_first(claim_output, out, objective, plan.last)
     if done == plan.last:
@@ -188,7 +187,8 @@ def main(cfg: Config) -> int | None:
         return [collate(pairs, [index[i] for i in group], **columns).to(compute.device) for group in groups]
 
     log, metrics, interrupt = MetricsLog(out.with_name("dpo.metrics.jsonl"), done), Metrics(), Interrupt()
-    clock, unread, saved = time.perf_counter(), [], done
+    clock = time.perf_counter() - kept.get("made_by", {"seconds": 0})["seconds"]
+    unread, saved = [], done
     bar = progress(range(done, plan.last), initial=done, total=plan.last, desc="train_measured", unit="step")
     for step in bar:
         epoch, places = plan.place(step)
@@ -216,15 +216,14 @@ def main(cfg: Config) -> int | None:
         if saving:
             memory = {"optimizer": optimizer, "loss_state": state, "best": best}
             position = {"step": done, "last_step": plan.last, "objective": objective}
-            save_checkpoint(model, out, tokenizer_from=start, **memory, **position)
+            made_by = {"pairs": cfg.data.pairs, "dropped": dropped, "seconds": time.perf_counter() - clock}
+            save_checkpoint(model, out, tokenizer_from=start, **memory, **position, made_by=made_by)
             saved = done
         if stop and not last:
             print(f"\nstopped after step {done} of {plan.last}; {out} is saved, the same command goes on")
             return 128 + stop
 
-    seconds = time.perf_counter() - clock
-    made_by = {"objective": objective, "pairs": cfg.data.pairs, "dropped": dropped, "seconds": seconds}
-    on_first(write_provenance, out, **made_by)
+    on_first(write_provenance, out, objective=objective, **made_by)
     print(f"policy     {out}")
 
 

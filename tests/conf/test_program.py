@@ -1,0 +1,62 @@
+"""What all programs share: where a run lies, also in a sweep, and which checkpoint a name stands for."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hydra.types import RunMode
+
+from conf import program
+
+
+@pytest.fixture
+def swept(monkeypatch):
+    """swept(*overrides) -> the folder of such a combination of a sweep."""
+
+    def folder(*overrides: str) -> str:
+        run = SimpleNamespace(mode=RunMode.MULTIRUN, overrides=SimpleNamespace(task=list(overrides)))
+        here = SimpleNamespace(initialized=lambda: True, get=lambda: run)
+        monkeypatch.setattr(program, "HydraConfig", here)
+        return program.run_dir("out/t")
+
+    return folder
+
+
+def test_training_and_scoring_a_sweep_meet_in_one_folder_each(swept):
+    trained = swept("+exp=quickstart", "loss.beta=0.1", "run.seed=2")
+    assert trained == "out/t/sweep/loss.beta=0.1,run.seed=2"
+    scoring = (
+        "run.checkpoint=dpo",
+        "run.split=test",
+        "benchmark=humaneval",
+        "protocol=evalplus",
+        "decode=greedy",
+    )
+    more = ("sandbox.workers=1", "run.verdicts=v.jsonl", "compare=base", "device=cpu", "allow_missing=true")
+    assert swept("run.seed=2", *scoring, "loss.beta=0.1", *more) == trained
+    assert swept("loss.beta=0.2", "run.seed=2") != trained
+    assert swept("run.seed=2", "model.dtype=amp", "loss.beta=0.1") != trained
+
+
+def checkpoint(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    return folder
+
+
+def test_a_policy_beside_a_sweep_is_not_scored_as_one_of_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    home = Path("out/t")
+    run = SimpleNamespace(home=str(home), dir=str(home / "sweep/loss.beta=0.1"), checkpoint="dpo")
+    cfg = SimpleNamespace(run=run, model=SimpleNamespace(path=None))
+    beside, sft = checkpoint(home / "dpo"), checkpoint(home / "sft")
+    with pytest.raises(ValueError, match=r"the sweep has no out/t/sweep/loss.beta=0.1/dpo"):
+        program.checkpoint_folder(cfg, "dpo")
+    assert program.checkpoint_folder(cfg, "sft") == sft  # where all runs of the sweep begin
+    run.checkpoint = str(beside)
+    assert program.checkpoint_folder(cfg, str(beside)) == beside
+    run.checkpoint = "dpo"
+    own = checkpoint(Path(run.dir, "dpo"))
+    assert program.checkpoint_folder(cfg, "dpo") == own
+    run.dir = run.home
+    assert program.checkpoint_folder(cfg, "dpo") == beside
