@@ -7,8 +7,8 @@
     python evaluate.py samples=canonical benchmark=mbpp run.split=all      # checks the set-up: all must pass
 
 Samples first when the completions are not there yet (sample.py) and goes on where it was interrupted; equal
-programs are judged once, and verdicts whose program, tests and limits have not changed are reused. Beside
-completions.jsonl it writes results.jsonl (a row per sample), problems.jsonl (a row per problem),
+programs are judged once, and verdicts whose program, tests, limits and judge have not changed are reused.
+Beside completions.jsonl it writes results.jsonl (a row per sample), problems.jsonl (a row per problem),
 summary.json, and samples-*.jsonl for EvalPlus and other tools.
 """
 
@@ -204,15 +204,24 @@ def results_to_compare(cfg: Config, folder: Path) -> Path | None:
     if cfg.compare:
         places = [Path(cfg.compare), Path(cfg.compare, "results.jsonl")]
         if not cfg.samples:
-            places.append(samples_folder(cfg, cfg.compare) / "results.jsonl")
+            places += results_of(cfg, cfg.compare)
         found = next((path for path in places if path.is_file()), None)
         if found is None:
             raise FileNotFoundError(f"nothing to compare with: none of {', '.join(map(str, places))} exists")
         return found
     if cfg.samples:
         return None
-    path = samples_folder(cfg, "base") / "results.jsonl"
-    return path if path.is_file() and path.parent != folder else None
+    places = results_of(cfg, "base")
+    found = next((path for path in places if path.is_file() and path.parent != folder), None)
+    if found is None and folder not in (path.parent for path in places):
+        print(f"compare    with nothing: no {places[-1]}; leave run.checkpoint out to score base")
+    return found
+
+
+def results_of(cfg: Config, checkpoint: str) -> list[Path]:
+    """Where a checkpoint's results may lie: in this run's folder or, for a sweep, beside it."""
+    own = samples_folder(cfg, checkpoint)
+    return [own / "results.jsonl", Path(cfg.run.home, own.name, "results.jsonl")]
 
 
 def run(cfg: Config) -> None:

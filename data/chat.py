@@ -14,8 +14,8 @@ def conversation_ids(
 ) -> tuple[list[int], list[int], list[int]]:
     """prompt, chosen and rejected messages -> their ids; each completion ends with the end of turn.
 
-    Without a prompt, both sides are whole conversations and their common messages are the prompt. A side that
-    is text is one assistant message, a prompt that is text one user message.
+    Without a prompt, both sides are whole conversations and their common messages are the prompt; with one,
+    both may repeat it. A side that is text is one assistant message, a prompt that is text one user message.
     """
     chosen, rejected = (
         as_messages(chosen, "assistant", "chosen"),
@@ -25,9 +25,16 @@ def conversation_ids(
         prompt, chosen, rejected = split_common(chosen, rejected)
     else:
         prompt = as_messages(prompt, "user", "prompt")
+        chosen, rejected = without_prompt(prompt, chosen, rejected)
     for name, side in (("prompt", prompt), ("chosen", chosen), ("rejected", rejected)):
         if not side:
             raise ValueError(f"{name} holds no message")
+    for name, side in (("chosen", chosen), ("rejected", rejected)):
+        if side[0]["role"] in ("system", "user"):
+            raise ValueError(
+                f"{name} goes on from the prompt with a {side[0]['role']} message, an answer expected; let "
+                "both sides repeat the prompt's messages as they are, or leave prompt out"
+            )
     opening = tokenizer.render(prompt, add_generation_prompt=True)
     completions = [completion_ids(tokenizer, prompt, side, opening) for side in (chosen, rejected)]
     return tokenizer.vocabulary.encode(opening, control=True), *completions
@@ -46,6 +53,14 @@ def completion_ids(tokenizer: Tokenizer, prompt: Messages, answer: Messages, ope
     ids = tokenizer.vocabulary.encode(text[len(opening) :], control=True, start=False)
     ends = [n for n, i in enumerate(ids) if i in tokenizer.stop_ids]
     return ids[: ends[-1] + 1] if ends else [*ids, tokenizer.end_id()]
+
+
+def without_prompt(prompt: Messages, chosen: Messages, rejected: Messages) -> tuple[Messages, Messages]:
+    """Both sides without the prompt's messages, where both begin with them."""
+    count = len(prompt)
+    if chosen[:count] == rejected[:count] == prompt:
+        return chosen[count:], rejected[count:]
+    return chosen, rejected
 
 
 def split_common(chosen: Messages, rejected: Messages) -> tuple[Messages, Messages, Messages]:

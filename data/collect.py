@@ -40,7 +40,7 @@ from data.pairing import (
 from data.problem_check import faulty_problems, has_few_tests
 from data.problems import CACHE, load_problems
 from data.protocols import Protocol, choose_protocol
-from data.samples import Sample
+from data.samples import Sample, answer_text, numbered_rows
 from data.types import Completion, ExecutionResult, PreferencePair, Problem, Verdict
 
 DIGESTS = {"checkpoint": "weights", "tokenizer": "tokenizer"}  # in a pair's meta: in the sampler's identity
@@ -54,15 +54,24 @@ class Collection:
     report: dict
 
 
-def read_completions(path: Path | str) -> list[Completion]:
-    """completions.jsonl of any sampler; `ids` may be missing, in all rows."""
+def read_completions(
+    path: Path | str, problems: Iterable[Problem] | None = None, source: str = ""
+) -> list[Completion]:
+    """completions.jsonl of any sampler, numbered as evaluate.py does; `ids` may be missing, in all rows.
+
+    With `problems`, which messages call `source`, every row must answer one of them.
+    """
+    known = None if problems is None else {problem.task_id: None for problem in problems}
     completions = []
-    for number, row in iterate_jsonl(path):
-        where = f"{path}, line {number}"
-        completion = as_record(Completion, row, where)
-        check_type(completion.text, str, "text", where)
-        check_type(completion.sample, int, "sample", where)
-        completions.append(completion)
+    for where, task_id, sample, row in numbered_rows(path, known, source):
+        if "solution" in row:
+            raise ValueError(
+                f"{where}: solution is a whole program, and a pair needs what goes on from its prompt; "
+                "give that as completion or text"
+            )
+        text, _ = answer_text(row, where)
+        row |= {"task_id": task_id, "sample": sample, "text": text}
+        completions.append(as_record(Completion, row, where))
     if not completions:
         raise ValueError(
             f"{path} holds no completions; sample first: python sample.py with the same experiment"
@@ -235,13 +244,14 @@ def protocol_of(cfg: Config, results: Path) -> Protocol:
 
 
 def check_keys(results: Path, answers: dict[tuple[str, int], Answer]) -> None:
-    """Verdicts must be those of the programs, tests and limits at hand; evaluate.py notes what it judged."""
+    """Verdicts must be those of judge, programs, tests and limits at hand; evaluate.py notes their digest."""
     for number, row in iterate_jsonl(results):
         answer = answers.get((row.get("task_id"), row.get("sample")))
         if answer is not None and row.get("key", answer.key) != answer.key:
             raise ValueError(
-                f"{results}, line {number}: judged with another program, test or limit than {row['task_id']} "
-                f"sample {row['sample']} has now; run python evaluate.py again, same arguments"
+                f"{results}, line {number}: judged with another program, test, limit, judge, Python or NumPy "
+                f"than {row['task_id']} sample {row['sample']} has now; run python evaluate.py again, "
+                "same arguments"
             )
 
 
@@ -297,7 +307,11 @@ def main(cfg: Config) -> None:
     source = cfg.benchmark or cfg.data.problems
     count = None if cfg.benchmark else getattr(cfg.data, cfg.run.split, None)
     problems = with_tests(load_problems(source, cfg.run.split, count=count, seed=cfg.data.seed), CACHE)
-    completions, results = read_completions(completions_path), read_results(results_path)
+    drawn_for = (
+        f"{source}, split {cfg.run.split}; give data.problems, data.seed and run.split as for sampling"
+    )
+    completions = read_completions(completions_path, problems, drawn_for)
+    results = read_results(results_path)
     join(problems, completions, results)  # its errors before those of what follows
     samples = [Sample(c.task_id, c.sample, c.text, temperature=c.temperature) for c in completions]
     prepared = prepare(samples, problems, protocol, limits, sandbox.seconds)

@@ -175,10 +175,16 @@ class PlainUnpickler(pickle.Unpickler):
 def with_tests(problems: Iterable[Problem], cache: Path, workers: int = 2) -> list[Problem]:
     """The same problems with `meta["tests"]`: base and plus, {test, data, timeout} each; `test` is plus.
 
-    Problems that have a test already come back unchanged. Slow on first use: reference solutions are run.
+    Problems that have a test already come back unchanged; neither test nor inputs is an error. Slow on first
+    use: reference solutions are run.
     """
     problems = list(problems)
     todo = [problem for problem in problems if not problem.test]
+    for problem in todo:
+        if "inputs" not in problem.meta:
+            raise ValueError(
+                f"{problem.task_id}: test is empty; text that defines check(candidate) or asserts expected"
+            )
     if not todo:
         return problems
     with ThreadPoolExecutor(workers) as pool:

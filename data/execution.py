@@ -21,6 +21,7 @@ answers.
 """
 
 import atexit
+import functools
 import hashlib
 import importlib.metadata
 import os
@@ -59,7 +60,7 @@ class Job:
     timeout: float = 0.0
 
 
-JUDGE_VERSION = 2  # raise when the same program would get another verdict: cached ones are then not reused
+JUDGE_VERSION = 2  # raise when the same program would get another verdict: earlier ones are then not reused
 ZYGOTES: dict[tuple, Zygote] = {}
 
 
@@ -130,11 +131,11 @@ def needs_inline(program: dict, timeout: float = 10.0, config: SandboxConfig | N
 
 
 def content_key(job: Job, config: SandboxConfig, zygote: Zygote) -> str:
-    """Digest of all that decides a verdict: this judge, program, tests, limits, layers, interpreter."""
+    """Digest of all that decides a verdict: judge and interpreter, program, tests, limits, layers."""
     program = job.program
     data = program.get("data")
     return digest(
-        JUDGE_VERSION,
+        judge_identity(),
         program["prompt"] + program["completion"],
         test_text(program["test"]),
         program["entry_point"],
@@ -144,8 +145,12 @@ def content_key(job: Job, config: SandboxConfig, zygote: Zygote) -> str:
         job.timeout or config.seconds,
         (config.judge_seconds, config.memory_mb, config.output_mb, config.files, config.seed),
         sorted(zygote.report["active"].items()),
-        zygote.about,
     )
+
+
+def judge_identity() -> tuple[int, str, str]:
+    """What decides a verdict beside program, tests and sandbox: versions of the judge, Python and NumPy."""
+    return JUDGE_VERSION, sys.version.split()[0], numpy_version()
 
 
 def make_task(number: int, job: Job, config: SandboxConfig) -> Task:
@@ -262,6 +267,7 @@ def zygote_for(config: SandboxConfig, modules: str = "") -> Zygote:
     return ZYGOTES[key]
 
 
+@functools.cache
 def numpy_version() -> str:
     try:
         return importlib.metadata.version("numpy")

@@ -59,7 +59,10 @@ def read_jsonl(path: Path | str) -> list[dict]:
 
 
 def as_record(cls: type[Record], row: dict, where: str) -> Record:
-    """dict -> dataclass. Unknown keys are left out; a missing required key is named together with `where`."""
+    """dict -> dataclass. Unknown keys are left out; a missing required key is named together with `where`.
+
+    Where a field has a default, null counts as absent.
+    """
     fields = {f.name: f for f in dataclasses.fields(cls)}
     required = {
         name
@@ -71,7 +74,8 @@ def as_record(cls: type[Record], row: dict, where: str) -> Record:
         raise ValueError(
             f"{where}: no {', '.join(missing)}; found the keys {', '.join(sorted(row)) or '(none)'}"
         )
-    return cls(**{name: value for name, value in row.items() if name in fields})
+    given = {name: value for name, value in row.items() if name in fields}
+    return cls(**{name: value for name, value in given.items() if value is not None or name in required})
 
 
 def to_line(row: object) -> str:

@@ -1,7 +1,8 @@
 """Samples in, a results.jsonl with one verdict each out: equal programs once, resumable, verdicts reused.
 
-A verdict is reused when the digest of everything it depends on (program, tests, limits) has not changed, so
-results.jsonl is its own cache. Programs are run by `data.execution.judge`; tests pass another judge in.
+A verdict is reused when the digest of everything it depends on (program, tests, limits, versions of judge and
+Python) has not changed, so results.jsonl is its own cache. Programs are run by `data.execution.judge`; tests
+pass another judge in.
 """
 
 import dataclasses
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from data.execution import Job
+from data.execution import Job, judge_identity
 from data.jsonl import JsonlAppender, digest, read_jsonl, write_jsonl
 from data.protocols import Protocol, answered
 from data.samples import Sample
@@ -46,9 +47,11 @@ def prepare(
 ) -> list[Answer]:
     """Samples -> what the judge runs. `limits` are the sandbox's, for the digest; `seconds` its CPU limit.
 
-    The limit of a problem or of its test comes before the protocol's, and that before `seconds`.
+    The limit of a problem or of its test comes before the protocol's, and that before `seconds`. The digest
+    holds the sandbox's layers as configured, not those this machine gives: nothing is started to compute it.
     """
     by_id = {problem.task_id: problem for problem in problems}
+    judged_by = [judge_identity(), dict(limits)]
     answers = []
     for sample in samples:
         problem = by_id[sample.task_id]
@@ -58,8 +61,8 @@ def prepare(
         usual = problem.meta.get("seconds") or protocol.seconds or seconds
         timeouts = {name: test.get("timeout") or usual for name, test in tests.items()}
         jobs = {name: Job(name, program | test, timeouts[name]) for name, test in tests.items()}
-        what = [program, [test["test"] for test in tests.values()], list(timeouts.values()), dict(limits)]
-        answers.append(Answer(sample, jobs, extracted, digest(*what)))
+        what = [program, [test["test"] for test in tests.values()], list(timeouts.values())]
+        answers.append(Answer(sample, jobs, extracted, digest(*what, *judged_by)))
     return answers
 
 

@@ -14,7 +14,10 @@ SIDES = ("prompt", "chosen", "rejected")
 
 def pair_with_ids(row: dict, tokenizer: Tokenizer, where: str) -> PreferencePair:
     """A JSON row with ids for all three parts. ValueError says `where` and what is wrong."""
-    made_by = row.get("meta", {}).get("tokenizer", tokenizer.digest)
+    meta = row.get("meta") or {}
+    if not isinstance(meta, dict):
+        raise ValueError(f"{where}: meta is a {type(meta).__name__}, an object expected")
+    made_by = meta.get("tokenizer", tokenizer.digest)
     if all(row.get(f"{side}_ids") for side in SIDES) and made_by == tokenizer.digest:
         ids = {side: row[f"{side}_ids"] for side in SIDES}
         if not all(isinstance(i, int) and 0 <= i < tokenizer.size for side in SIDES for i in ids[side]):

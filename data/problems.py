@@ -11,6 +11,7 @@ Liu et al. 2023 (2305.01210). Licences: MIT, CC-BY-4.0, Apache-2.0.
 """
 
 import ast
+import functools
 import hashlib
 import http.client
 import json
@@ -22,6 +23,7 @@ from pathlib import Path
 
 from data.evalplus import evalplus_problem
 from data.jsonl import as_record, iterate_jsonl
+from data.sandbox.prepare import test_text
 from data.syntax import parse
 from data.toy import toy_problems
 from data.types import Problem
@@ -87,7 +89,7 @@ def load_problems(
     """The problems of `source`: a benchmark's name, "toy", or a file. `split` None or "all": all of them.
 
     `count` and `seed` are for the toy generator; files are never cut. A file whose problems name no split
-    serves as any split.
+    serves as any split, and a note says so.
     """
     if str(source) == "toy":
         return toy_problems(split or "test", count, seed)
@@ -99,15 +101,26 @@ def load_problems(
         raise FileNotFoundError(
             f"no benchmark and no file {str(source)!r}; benchmarks are toy, {', '.join(BENCHMARKS)}"
         )
-    if split not in (None, "all") and any(problem.split for problem in problems):
-        chosen = [problem for problem in problems if problem.split == split]
-        if not chosen:
-            found = ", ".join(sorted({problem.split or "(none)" for problem in problems}))
-            raise ValueError(
-                f"{source} has no problems of split {split!r}; it has {found}: set run.split (all: every one)"
-            )
-        problems = chosen
-    return problems
+    if split in (None, "all"):
+        return problems
+    if not any(problem.split for problem in problems):
+        note_no_split(str(source), len(problems), split)
+        return problems
+    chosen = [problem for problem in problems if problem.split == split]
+    if not chosen:
+        found = ", ".join(sorted({problem.split or "(none)" for problem in problems}))
+        raise ValueError(
+            f"{source} has no problems of split {split!r}; it has {found}: set run.split (all: every one)"
+        )
+    return chosen
+
+
+@functools.cache  # once, however often a program loads its problems
+def note_no_split(source: str, count: int, split: str) -> None:
+    print(
+        f"note       {source}: no row has a split, so all {count} problems serve as {split}; training and "
+        "scoring on the same problems is not held out: give each row a split (train, test)"
+    )
 
 
 def benchmark_file(name: str, cache: Path = CACHE) -> Path:
@@ -201,6 +214,14 @@ def problem_from_row(row: dict, where: str) -> Problem:
     problem = as_record(Problem, row, where)
     if not isinstance(problem.task_id, str):
         raise ValueError(f"{where}: task_id is a {type(problem.task_id).__name__}, a string expected")
+    tests = problem.test if isinstance(problem.test, list) else [problem.test]
+    if not all(isinstance(test, str) for test in tests):
+        raise ValueError(
+            f"{where}: test is a {type(problem.test).__name__}, a string or a list of strings expected"
+        )
+    if not isinstance(problem.meta, dict):
+        raise ValueError(f"{where}: meta is a {type(problem.meta).__name__}, an object expected")
+    problem = replace(problem, test=test_text(tests))
     if not problem.split and problem.task_id.startswith("HumanEval/"):
         return replace(problem, split="test")
     return problem

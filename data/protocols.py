@@ -27,6 +27,7 @@ RESPONSE = (
     "and passes corresponding tests:"
 )
 MARKER = "@@the-answer-goes-on-from-here@@"
+BLOCK_END = "\n```\n"
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,9 @@ class Protocol:
     """Frozen, so that its digest names it. `whole`: the answer alone is the program, without the prompt."""
 
     name: str
-    prompt: str = (
-        "raw"  # raw: as published; stripped: no white space at the end but one newline; chat; few_shot
-    )
+    # raw: as published; stripped: no white space at the end but one newline; few_shot; chat: a user's turn,
+    # and where the end of a code block is a stop, the answer begun up to that block
+    prompt: str = "raw"
     stops: tuple[str, ...] = ()
     extraction: str = "none"  # a mode of data/extract.py
     whole: bool = False
@@ -54,6 +55,7 @@ PROTOCOLS = {
     for protocol in (
         Protocol("plain"),  # prompt + answer up to the end token: our own problems
         Protocol("solution", whole=True),  # a file of self-contained programs
+        Protocol("chat", prompt="chat", extraction="keep", whole=True),  # whole answers of a chat model
         Protocol(
             "humaneval",
             stops=("\nclass", "\ndef", "\n#", "\nif", "\nprint"),
@@ -78,7 +80,7 @@ PROTOCOLS = {
         Protocol(
             "evalplus_chat",
             prompt="chat",
-            stops=(*EVALPLUS_STOPS, "\n```\n"),
+            stops=(*EVALPLUS_STOPS, BLOCK_END),
             extraction="evalplus",
             whole=True,
             tab_spaces=4,
@@ -111,7 +113,7 @@ def asked(
     protocol: Protocol,
     problems: Iterable[Problem],
     *,
-    render: Callable[[list[dict]], str] | None = None,
+    render: Callable[..., str] | None = None,
     examples: Iterable[Problem] = (),
 ) -> list[Problem]:
     """The problems with the prompts the model is to see.
@@ -121,7 +123,8 @@ def asked(
     if protocol.prompt == "chat":
         if render is None:
             raise ValueError(f"protocol {protocol.name} needs a chat template, and this checkpoint has none")
-        return [replace(problem, prompt=chat_prompt(problem.prompt, render)) for problem in problems]
+        written = chat_prompt if BLOCK_END in protocol.stops else user_turn
+        return [replace(problem, prompt=written(problem.prompt, render)) for problem in problems]
     if protocol.prompt == "few_shot":
         shots = few_shot_prefix(examples)
         return [replace(problem, prompt=shots + mbpp_request(problem)) for problem in problems]
@@ -130,13 +133,22 @@ def asked(
     return list(problems)
 
 
-def chat_prompt(prompt: str, render: Callable[[list[dict]], str]) -> str:
+def user_turn(prompt: str, render: Callable[..., str]) -> str:
+    """The user's turn and the template's opening of an answer."""
+    return render([user_message(prompt)], add_generation_prompt=True)
+
+
+def user_message(prompt: str) -> dict:
+    return {"role": "user", "content": f"{INSTRUCTION}\n```\n{prompt.strip()}\n```\n"}
+
+
+def chat_prompt(prompt: str, render: Callable[..., str]) -> str:
     """The user's turn and the beginning of the assistant's, which the model continues.
 
     The template is rendered once around a marker and cut there, so nothing of it is lost or doubled.
     """
     messages = [
-        {"role": "user", "content": f"{INSTRUCTION}\n```\n{prompt.strip()}\n```\n"},
+        user_message(prompt),
         {"role": "assistant", "content": f"{RESPONSE}\n```python\n{MARKER}\n```\n"},
     ]
     text = render(messages)

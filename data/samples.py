@@ -36,23 +36,18 @@ def read_samples(
     `source` is how messages call the problems.
     """
     known = {problem.task_id: None for problem in problems}
-    numbered: Counter[str] = Counter()
-    samples: dict[tuple[str, int], Sample] = {}
+    samples: list[Sample] = []
     ambiguous = 0
-    for where, row in rows_of(Path(path)):
-        task_id = known_task(row, known, source, where)
+    for where, task_id, number, row in numbered_rows(path, known, source):
         text, key = answer_text(row, where)
         sample = Sample(
             task_id,
-            number_of(row, "sample", int, where, numbered[task_id]),
+            number,
             text,
             whole=key == "solution",
             temperature=number_of(row, "temperature", (int, float), where, None),
         )
-        numbered[task_id] += 1
-        if (task_id, sample.sample) in samples:
-            raise ValueError(f"{where}: sample {sample.sample} of {task_id} appears twice; number them apart")
-        samples[task_id, sample.sample] = sample
+        samples.append(sample)
         ambiguous += sum(name in row for name in TEXT_KEYS) > 1
     if ambiguous:
         print(
@@ -62,13 +57,30 @@ def read_samples(
         raise ValueError(
             f"{path} holds no samples; one JSON object with task_id and completion per line expected"
         )
-    missing = sorted((task_id for task_id in known if task_id not in numbered), key=natural_order)
+    answered = {sample.task_id for sample in samples}
+    missing = sorted((task_id for task_id in known if task_id not in answered), key=natural_order)
     if missing and not allow_missing:
         raise ValueError(
             f"{path} has no sample for {len(missing)} of {len(known)} problems ({', '.join(missing[:3])}"
             f"{', ...' * (len(missing) > 3)}); add them, or set allow_missing=true to score the others"
         )
-    return list(samples.values()), missing
+    return samples, missing
+
+
+def numbered_rows(
+    path: Path | str, known: dict[str, None] | None, source: str = ""
+) -> Iterator[tuple[str, str, int, dict]]:
+    """(where, task id as in `known` (None: any), sample's number, unique in its task, row) of a file."""
+    numbered: Counter[str] = Counter()
+    seen: set[tuple[str, int]] = set()
+    for where, row in rows_of(Path(path)):
+        task_id = known_task(row, known, source, where)
+        sample = number_of(row, "sample", int, where, numbered[task_id])
+        numbered[task_id] += 1
+        if (task_id, sample) in seen:
+            raise ValueError(f"{where}: sample {sample} of {task_id} appears twice; number them apart")
+        seen.add((task_id, sample))
+        yield where, task_id, sample, row
 
 
 def rows_of(path: Path) -> Iterator[tuple[str, dict]]:
@@ -85,19 +97,23 @@ def rows_of(path: Path) -> Iterator[tuple[str, dict]]:
         yield str(file), {"task_id": file.parent.name.replace("_", "/"), "solution": solution}
 
 
-def known_task(row: dict, known: dict[str, None], source: str, where: str) -> str:
-    """The row's task id, checked; MBPP's bare numbers are accepted."""
+def known_task(row: dict, known: dict[str, None] | None, source: str, where: str) -> str:
+    """The row's task id, checked against `known`; MBPP's bare numbers are accepted."""
     if "task_id" not in row:
         raise ValueError(f"{where}: no task_id; found the keys {', '.join(sorted(row)) or '(none)'}")
     given = row["task_id"]
     if isinstance(given, bool) or not isinstance(given, (str, int)):
         raise ValueError(f"{where}: task_id is a {type(given).__name__}, a string or a number expected")
-    families = sorted({task_id.rpartition("/")[0] for task_id in known})
-    task_id = f"{families[0]}/{given}" if str(given).isdecimal() else str(given)
-    if task_id in known:
+    task_id = str(given)
+    if known is None or task_id in known:
         return task_id
+    families = sorted({task_id.rpartition("/")[0] for task_id in known} - {""})
+    if families and task_id.isdecimal():
+        task_id = f"{families[0]}/{task_id}"
+        if task_id in known:
+            return task_id
     family, slash, _ = task_id.rpartition("/")
-    if slash and family not in families:
+    if slash and families and family not in families:
         raise ValueError(
             f"{where}: {task_id} belongs to another benchmark than {families[0]}/...; "
             "a file holds samples of one benchmark, named by benchmark=NAME"
@@ -122,7 +138,7 @@ def answer_text(row: dict, where: str) -> tuple[str, str]:
     key = next((key for key in TEXT_KEYS if key in row), None)
     if key is None:
         raise ValueError(
-            f"{where}: neither completion nor solution; found the keys {', '.join(sorted(row)) or '(none)'}"
+            f"{where}: no completion, solution or text; found the keys {', '.join(sorted(row)) or '(none)'}"
         )
     if not isinstance(row[key], str):
         raise ValueError(

@@ -151,6 +151,18 @@ def test_whole_conversations_share_their_prompt(with_template):
     assert conversation_ids(ours, QUESTION["content"], [GOOD], [BAD]) == explicit
 
 
+def test_a_prompt_that_both_sides_repeat_is_read_once(with_template):
+    """A text prompt beside whole conversations is the shape of HuggingFaceH4/ultrafeedback_binarized."""
+    ours = with_template(TEMPLATES["chatml"])
+    whole = [QUESTION, GOOD], [QUESTION, BAD]
+    explicit = conversation_ids(ours, [QUESTION], [GOOD], [BAD])
+    assert conversation_ids(ours, QUESTION["content"], *whole) == explicit
+    assert conversation_ids(ours, [QUESTION], *whole) == explicit
+    longer = [QUESTION, GOOD, QUESTION]
+    explicit = conversation_ids(ours, longer, [GOOD], [BAD])
+    assert conversation_ids(ours, longer, [*longer, GOOD], [*longer, BAD]) == explicit
+
+
 def test_a_completion_of_several_messages_ends_with_the_last_turn(with_template):
     ours = with_template(TEMPLATES["chatml"])
     _, chosen, _ = conversation_ids(ours, [QUESTION], [GOOD, QUESTION, GOOD], [BAD])
@@ -172,6 +184,13 @@ def test_without_an_end_of_turn_the_end_token_is_put(with_template):
         (([QUESTION], [], [BAD]), "chosen holds no message"),
         (([QUESTION], None, [BAD]), "chosen must be text or a list"),
         (([QUESTION], ["text"], [BAD]), "chosen must be text or a list"),
+        (([QUESTION], [QUESTION], [QUESTION, BAD]), "chosen holds no message"),
+        (("Other.", [QUESTION, GOOD], [QUESTION, BAD]), "chosen goes on from the prompt with a user message"),
+        (([QUESTION], [GOOD], [QUESTION, BAD]), "rejected goes on from the prompt with a user message"),
+        (
+            (QUESTION["content"], [{"role": "system"}, QUESTION, GOOD], [{"role": "system"}, QUESTION, BAD]),
+            "with a system message, an answer expected; .* or leave prompt out",
+        ),
     ],
 )
 def test_incomplete_conversations_are_errors(with_template, pair, message):

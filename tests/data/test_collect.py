@@ -8,9 +8,12 @@ from random import Random
 
 import pytest
 
-from data.collect import collect_pairs, join, read_completions, read_results, write_pairs
+from data.collect import check_keys, collect_pairs, join, read_completions, read_results, write_pairs
+from data.judging import Answer, prepare
 from data.pair_report import table
 from data.pairing import PairingConfig, choose_pairs, within_quota
+from data.protocols import PROTOCOLS
+from data.samples import Sample, read_samples
 from data.types import Completion, ExecutionResult, Problem, Verdict
 
 PROMPT = 'def {name}(xs):\n    """Largest element, None when there is none."""\n'
@@ -510,9 +513,14 @@ GOOD = json.dumps({"task_id": "toy/a", "sample": 0, "text": RIGHT, "ids": [1]})
         ([], "holds no completions; sample first"),
         ([GOOD, "{"], "line 2: not JSON"),
         ([GOOD, "", "[1]"], "line 3: list found, a JSON object expected"),
-        (['{"task_id": "toy/a", "sample": 0}'], "line 1: no text; found the keys sample, task_id"),
-        (['{"task_id": "toy/a", "sample": "0", "text": ""}'], "line 1: sample is a str, a int expected"),
+        (['{"task_id": "toy/a", "sample": 0}'], "line 1: no completion, solution or text; found"),
+        (['{"task_id": "toy/a", "sample": "0", "text": ""}'], "line 1: sample is '0', a number expected"),
         (['{"task_id": "toy/a", "sample": 0, "text": null}'], "line 1: text is a NoneType"),
+        (
+            ['{"task_id": "toy/a", "solution": "x"}'],
+            "line 1: solution is a whole program, .* completion or text",
+        ),
+        ([GOOD, GOOD], "line 2: sample 0 of toy/a appears twice"),
         (
             [GOOD, '{"task_id": "toy/a", "sample": 1, "text": "x"}'],
             "some completions have ids and some have none",
@@ -522,6 +530,38 @@ GOOD = json.dumps({"task_id": "toy/a", "sample": 0, "text": RIGHT, "ids": [1]})
 def test_bad_completions_are_named_with_their_line(tmp_path, lines, message):
     with pytest.raises(ValueError, match=message):
         read_completions(write_lines(tmp_path / "completions.jsonl", *lines))
+
+
+def test_anybodys_completions_are_read_and_numbered_as_evaluate_does(tmp_path):
+    rows = [{"task_id": 0, "completion": RIGHT}, {"task_id": "own/0", "text": WRONG, "temperature": None}]
+    rows += [{"task_id": "own/1", "text": RIGHT}, {"task_id": "own/0", "completion": LOOPS, "sample": 7}]
+    path = write_lines(tmp_path / "completions.jsonl", *map(json.dumps, rows))
+    problems = [dataclasses.replace(problem("a"), task_id=f"own/{number}") for number in (0, 1)]
+    found = read_completions(path, problems)
+    assert found == [
+        Completion("own/0", 0, RIGHT), Completion("own/0", 1, WRONG), Completion("own/1", 0, RIGHT),
+        Completion("own/0", 7, LOOPS),
+    ]  # fmt: skip
+    judged, _ = read_samples(path, problems)
+    assert [(s.task_id, s.sample, s.text) for s in judged] == [(c.task_id, c.sample, c.text) for c in found]
+    with pytest.raises(ValueError, match="line 3: own/1 is not among the 1 problems of own, split train"):
+        read_completions(path, problems[:1], "own, split train")
+
+
+def test_results_of_another_judge_are_to_be_made_again(tmp_path, monkeypatch):
+    def prepared() -> dict[tuple[str, int], Answer]:
+        tested = dataclasses.replace(problem("a"), test="assert a([1]) == 1")
+        (answer,) = prepare([Sample("toy/a", 0, RIGHT)], [tested], PROTOCOLS["plain"], {}, 3.0)
+        return {("toy/a", 0): answer}
+
+    row = {"task_id": "toy/a", "sample": 0, "verdict": "passed", "key": prepared()["toy/a", 0].key}
+    path = write_lines(tmp_path / "results.jsonl", json.dumps(row))
+    check_keys(path, prepared())
+    monkeypatch.setattr("data.execution.JUDGE_VERSION", -1)
+    with pytest.raises(
+        ValueError, match="line 1: judged with another .* judge, .* run python evaluate.py again"
+    ):
+        check_keys(path, prepared())
 
 
 @pytest.mark.parametrize(

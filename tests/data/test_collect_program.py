@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from data.collect import read_completions
 from data.execution import SandboxConfig, judge
 from data.jsonl import write_jsonl, write_provenance
 from data.judging import judge_answers, prepare
@@ -96,12 +97,35 @@ def test_the_line_from_verdicts_to_pairs(home):
     assert len((home / "pairs.jsonl").read_text().splitlines()) == PROBLEMS
 
 
+def test_completions_of_another_sampler_become_pairs(tmp_path):
+    """`task_id, completion` lines, numbered by both programs alike."""
+    problems = toy_problems("train", PROBLEMS, 0)
+    rows = [
+        {"task_id": problem.task_id, "completion": text}
+        for problem in problems
+        for text in (problem.canonical_solution, problem.meta["bugs"][0]["body"])
+    ]
+    write_jsonl(tmp_path / "mine.jsonl", rows)
+    judge_all(tmp_path, problems, read_completions(tmp_path / "mine.jsonl"))
+    done = run_collect(
+        tmp_path / "run",
+        f"pairing.completions={tmp_path}/mine.jsonl",
+        f"pairing.results={tmp_path}/results.jsonl",
+        "pairing.length_gap=null",
+    )
+    assert done.returncode == 0, done.stderr
+    pairs = [json.loads(line) for line in (tmp_path / "run" / "pairs.jsonl").read_text().splitlines()]
+    assert {pair["task_id"]: pair["chosen"] for pair in pairs} == {
+        problem.task_id: problem.canonical_solution for problem in problems
+    }
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
         (["run.split=test"], "run.split is test, whose problems score the policy"),
         (["run.split=validation"], "completions.jsonl does not exist; run first: python evaluate.py"),
-        (["sandbox.seconds=2"], "judged with another program, test or limit"),
+        (["sandbox.seconds=2"], "judged with another program, test, limit"),
         (["pairing.pass_rate=[0.99,1.0]"], "no pairs to write to"),
     ],
 )  # fmt: skip

@@ -10,7 +10,7 @@ from data.evalplus import RESTORERS, evalplus_problem, restored, with_tests
 from data.evalplus_oracle import check_cases, is_float_like, matches
 from data.execution import SandboxConfig, judge
 from data.judging import judge_answers, prepare
-from data.problems import program
+from data.problems import problem_from_row, program
 from data.protocols import PROTOCOLS
 from data.samples import Sample
 
@@ -117,6 +117,13 @@ def test_other_reference_or_inputs_are_computed_anew(tmp_path, change):
     (first,) = with_tests([evalplus_problem(MEAN, "here")], tmp_path)
     (second,) = with_tests([evalplus_problem(MEAN | change, "here")], tmp_path)
     assert first.meta["tests"]["base"]["data"] != second.meta["tests"]["base"]["data"]
+
+
+@pytest.mark.parametrize("test", ["", []])
+def test_a_problem_with_neither_test_nor_inputs_is_named(test, tmp_path):
+    row = {"task_id": "own/7", "prompt": "def f(x):\n", "entry_point": "f", "test": test}
+    with pytest.raises(ValueError, match="own/7: test is empty; text that defines check"):
+        with_tests([problem_from_row(row, "here")], tmp_path)
 
 
 def test_without_its_answers_a_problem_is_not_judged():

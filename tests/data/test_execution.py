@@ -20,6 +20,7 @@ from data.execution import (
     Job,
     SandboxConfig,
     VerdictCache,
+    content_key,
     execute,
     judge,
     needs_inline,
@@ -281,6 +282,22 @@ def test_a_cache_spares_duplicates_and_earlier_runs(tmp_path):
     assert {r.verdict for _, r in judge(jobs, SandboxConfig(workers=2, seconds=2.0), again)} == {
         Verdict.PASSED
     }
+
+
+def test_a_cached_verdict_is_that_of_one_judge_and_interpreter(monkeypatch):
+    class Zygote:
+        report = {"active": {"split": ""}}
+
+    def key() -> str:
+        return content_key(Job(0, add("    return a + b\n")), CONFIG, Zygote())
+
+    keys = {key(), key()}
+    assert len(keys) == 1
+    for name, other in (("JUDGE_VERSION", -1), ("numpy_version", lambda: "0.1")):
+        with monkeypatch.context() as changed:
+            changed.setattr(f"data.execution.{name}", other)
+            keys.add(key())
+    assert len(keys) == 3
 
 
 # parts that die

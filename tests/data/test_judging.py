@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from data.execution import SandboxConfig, judge
+from data.execution import JUDGE_VERSION, SandboxConfig, judge
 from data.judging import judge_answers, prepare, verdict_row
 from data.protocols import PROTOCOLS
 from data.samples import Sample
@@ -86,6 +86,24 @@ def test_a_changed_limit_test_or_program_is_judged_again(tmp_path, changed):
     judge_answers(answers(), CountingJudge(), path)
     again = CountingJudge()
     judge_answers(answers(**changed), again, path)
+    assert len(again.asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("data.execution.JUDGE_VERSION", JUDGE_VERSION + 1),
+        ("data.execution.numpy_version", lambda: "0.1"),
+        ("sys.version", "2.7.18 (default)"),
+    ],
+)
+def test_the_verdicts_of_another_judge_or_interpreter_are_not_reused(tmp_path, monkeypatch, name, other):
+    path = tmp_path / "results.jsonl"
+    judge_answers(answers(), CountingJudge(), path)
+    again = CountingJudge()
+    with monkeypatch.context() as changed:
+        changed.setattr(name, other)
+        judge_answers(answers(), again, path)
     assert len(again.asked) == 2
 
 

@@ -139,6 +139,14 @@ def test_text_is_tokenised_apart_and_sampled_ids_are_kept(tmp_path):
     assert not dropped
 
 
+def test_a_row_whose_meta_is_null_has_none(tmp_path):
+    row = {"prompt": "p", "chosen": "c", "rejected": "r", "task_id": "a"}
+    path = write(tmp_path / "pairs.jsonl", row, row | {"meta": None})
+    (plain, null), _ = read_pairs(path, ByteTokenizer(), max_prompt=9, max_completion=9)
+    assert null == plain
+    assert null.meta == {}
+
+
 def test_rows_that_do_not_fit_are_dropped_and_counted_never_cut(tmp_path):
     rows = [
         {"prompt": p, "chosen": c, "rejected": r}
@@ -167,6 +175,10 @@ def test_rows_that_do_not_fit_are_dropped_and_counted_never_cut(tmp_path):
         ('{"prompt": "p", "chosen": 1, "rejected": "r"}\n', "line 1: chosen must be text .* found int"),
         ('\n{"prompt": \n', "line 2: not JSON"),
         ("[1]\n", "line 1: list found"),
+        (
+            '{"prompt": "p", "chosen": "c", "rejected": "r", "meta": "m"}\n',
+            "line 1: meta is a str, an object expected",
+        ),
         (
             '{"prompt": "p", "chosen": "c", "rejected": "r", "prompt_ids": [1], "chosen_ids": [999], '
             '"rejected_ids": [1]}\n',

@@ -132,9 +132,32 @@ def test_a_split_is_chosen_and_an_absent_one_is_named(tmp_path):
         load_problems(path, "test")
 
 
-def test_problems_without_splits_serve_as_any(tmp_path):
+def test_problems_without_splits_serve_as_any_and_a_note_says_so_once(tmp_path, capsys):
     path = write(tmp_path / "own.jsonl", [dict(HUMANEVAL_ROW, task_id="own/1")])
-    assert len(load_problems(path, "train")) == len(load_problems(path, "test")) == 1
+    assert len(load_problems(path)) == len(load_problems(path, "all")) == 1
+    assert capsys.readouterr().out == ""
+    for split in ("train", "test", "train"):
+        assert len(load_problems(path, split)) == 1
+    notes = capsys.readouterr().out.splitlines()
+    assert [f"{path}: no row has a split, so all 1 problems serve as {s};" in note
+            for s, note in zip(("train", "test"), notes, strict=True)] == [True, True]  # fmt: skip
+    assert "is not held out" in notes[0]
+
+
+def test_problems_with_splits_need_no_note(tmp_path, capsys):
+    for row, split in ((HUMANEVAL_ROW, "test"), (MBPP_ROW, "test"), (dict(HUMANEVAL_ROW, split="a"), "a")):
+        assert len(load_problems(write(tmp_path / "own.jsonl", [row]), split)) == 1
+    assert capsys.readouterr().out == ""
+
+
+def test_a_test_may_be_a_list_of_assertions(tmp_path):
+    tests = ["assert f(1) == 2", "assert f(0) == 1"]
+    row = {"task_id": "0", "prompt": "def f(x):\n", "entry_point": "f", "test": tests, "meta": None}
+    (problem,) = read_problems(write(tmp_path / "own.jsonl", [row]))
+    assert problem.test == "assert f(1) == 2\nassert f(0) == 1"
+    assert problem.meta == {}
+    jobs = [program(problem, f"    return {body}\n") for body in ("x + 1", "2")]
+    assert verdicts(jobs) == [Verdict.PASSED, Verdict.WRONG_ANSWER]
 
 
 def test_toy_is_generated():
@@ -157,6 +180,15 @@ def test_toy_is_generated():
         (dict(MBPP_ROW, code=None), "line 2: code is a NoneType, a string expected"),
         (dict(HUMANEVAL_ROW, prompt=["x"]), "line 2: prompt is a list, a string expected"),
         (dict(HUMANEVAL_ROW, task_id=7), "line 2: task_id is a int, a string expected"),
+        (
+            dict(HUMANEVAL_ROW, test=None),
+            "line 2: test is a NoneType, a string or a list of strings expected",
+        ),
+        (
+            dict(HUMANEVAL_ROW, test=["x", 1]),
+            "line 2: test is a list, a string or a list of strings expected",
+        ),
+        (dict(HUMANEVAL_ROW, meta="x"), "line 2: meta is a str, an object expected"),
     ],
 )
 def test_a_bad_row_is_named_by_file_and_line(tmp_path, row, message):

@@ -27,8 +27,9 @@ PROBLEM = Problem(
 )
 
 
-def render(messages: list[dict]) -> str:
-    return "<s>" + "".join(f"<{m['role']}>{m['content']}</{m['role']}>" for m in messages)
+def render(messages: list[dict], add_generation_prompt: bool = False) -> str:
+    text = "<s>" + "".join(f"<{m['role']}>{m['content']}</{m['role']}>" for m in messages)
+    return text + "<assistant>" * add_generation_prompt
 
 
 def mbpp(number: int) -> Problem:
@@ -57,6 +58,8 @@ def test_every_part_of_a_protocol_changes_its_digest():
     ("name", "benchmark", "template", "chosen"),
     [
         (None, "toy", False, "plain"),
+        (None, "own.jsonl", True, "plain"),
+        ("chat", "own.jsonl", True, "chat"),
         (None, "humaneval", True, "humaneval"),
         (None, "humaneval_plus", False, "evalplus_base_humaneval"),
         (None, "mbpp_plus", False, "evalplus_base_mbpp"),
@@ -91,11 +94,31 @@ def test_the_chat_prompt_stops_inside_the_assistants_fence():
     assert MARKER not in problem.prompt
 
 
+def test_chat_ends_with_the_templates_opening_of_an_answer():
+    (problem,) = asked(PROTOCOLS["chat"], [PROBLEM], render=render)
+    request = f"{INSTRUCTION}\n```\n{PROBLEM.prompt.strip()}\n```\n"
+    assert problem.prompt == f"<s><user>{request}</user><assistant>"
+
+
+def test_chat_keeps_what_the_entry_point_needs_of_a_whole_answer():
+    text = (
+        "First a constant:\n```python\nONE = 1\n```\nand with it\n"
+        "```python\ndef f(x):\n    return x + ONE\n\nprint(f(1))\n```\nIt adds one."
+    )
+    job, found = answered(PROTOCOLS["chat"], PROBLEM, text)
+    assert (job["prompt"], job["completion"]) == ("", "ONE = 1\ndef f(x):\n    return x + ONE\n")
+    assert found
+    job, found = answered(PROTOCOLS["chat"], PROBLEM, "I cannot.")
+    assert (job["completion"], found) == ("I cannot.", False)
+
+
 def test_a_template_that_loses_the_assistants_text_is_refused():
     with pytest.raises(ValueError, match="repeats or drops"):
         chat_prompt("x", lambda messages: messages[0]["content"])
     with pytest.raises(ValueError, match="needs a chat template"):
         asked(PROTOCOLS["evalplus_chat"], [PROBLEM])
+    with pytest.raises(ValueError, match="protocol chat needs a chat template"):
+        asked(PROTOCOLS["chat"], [PROBLEM])
 
 
 def test_three_shots_come_before_the_task():

@@ -44,7 +44,7 @@ def test_completions_solutions_and_our_own_text(tmp_path, capsys):
     ("bad", "message"),
     [
         ({"completion": "x"}, "line 2: no task_id; found the keys completion"),
-        ({"task_id": "Mbpp/11"}, "line 2: neither completion nor solution; found the keys task_id"),
+        ({"task_id": "Mbpp/11"}, "line 2: no completion, solution or text; found the keys task_id"),
         (row(11, completion=["x"]), "line 2: completion is a list, a string expected"),
         (row(13), "line 2: Mbpp/13 is not among the 3 problems of mbpp, split test"),
         ({"task_id": "13", "completion": "x"}, "line 2: Mbpp/13 is not among the 3 problems"),
@@ -71,6 +71,22 @@ def test_a_bad_line_is_named(tmp_path, bad, message):
     with pytest.raises(ValueError, match=message) as error:
         read_samples(path, PROBLEMS, source="mbpp, split test")
     assert str(path) in str(error.value)
+
+
+def test_ids_that_are_numbers_alone_are_ids(tmp_path):
+    """MBPP's bare numbers get the family's name; a problem that is called by a number has none."""
+    own = [Problem(task_id, "", "test", "f") for task_id in ("0", "1", "two")]
+    rows = [{"task_id": task_id, "completion": "x"} for task_id in ("0", 1, "two")]
+    samples, _ = read_samples(write(tmp_path / "s.jsonl", rows), own)
+    assert [sample.task_id for sample in samples] == ["0", "1", "two"]
+    samples, _ = read_samples(
+        write(tmp_path / "s.jsonl", [*rows, {"task_id": 11, "completion": "x"}]), [*own, PROBLEMS[0]]
+    )
+    assert samples[-1].task_id == "Mbpp/11"
+    for unknown in ("2", "Mbpp/11"):
+        path = write(tmp_path / "s.jsonl", [*rows, {"task_id": unknown, "completion": "x"}])
+        with pytest.raises(ValueError, match=f"line 4: {unknown} is not among the 3 problems"):
+            read_samples(path, own)
 
 
 def test_missing_problems_are_an_error_unless_allowed(tmp_path):
