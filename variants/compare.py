@@ -25,10 +25,12 @@ import numpy as np
 
 from conf.program import checkpoint_folder, program
 from conf.schema import Config
-from data.jsonl import iterate_jsonl, read_jsonl, write_json, write_text
+from data.jsonl import digest, file_digest, iterate_jsonl, read_jsonl, write_json, write_text
 from data.pairs import split_by_problem
 from data.statistics import REPLICATES, bootstrap_means, decoding, pass_counts
 from data.tokenizer import load_tokenizer
+from data.types import PreferencePair
+from model.checkpoint import weights_digest
 from variants.scoring import cached_logps, sums, training_pairs
 from variants.settings import settings
 
@@ -119,7 +121,8 @@ def read_runs(
     """Method -> seed -> run, of what has finished below `home`; `only` these methods."""
     runs: dict[str, dict[str, Run]] = {}
     for folder in sorted(home.glob("*/*")):
-        wanted = folder.is_dir() and (only is None or folder.parent.name in only)
+        is_seed = folder.is_dir() and folder.name.isdigit()  # else a preparation, or moved aside
+        wanted = is_seed and (only is None or folder.parent.name in only)
         run = read_run(folder, split, decode) if wanted else None
         if run is not None:
             runs.setdefault(folder.parent.name, {})[folder.name] = run
@@ -164,24 +167,42 @@ def compare_rates(rates: dict[str, np.ndarray], baseline: str) -> dict[str, dict
     return found
 
 
-def drifts(cfg: Config, runs: dict[str, dict[str, Run]]) -> dict[str, tuple[float, float]]:
-    """Method -> mean change of log-prob (chosen, rejected) on each seed's held-out pairs, nats.
+def drift_of(cfg: Config, run: Run, base: Path, held_out: Sequence[PreferencePair]) -> tuple[float, float]:
+    """Mean change of log-prob (chosen, rejected) on a run's held-out pairs, nats.
 
-    Each run's is kept beside its checkpoint (drift.json), which may be deleted afterwards.
+    It is kept beside the checkpoint (drift.json), which may be deleted afterwards; what training noted of it
+    stands for its weights.
     """
+    kept = run.checkpoint.with_name("drift.json")
+    inputs = {
+        "checkpoint": file_digest(f"{run.checkpoint}.meta.json"),
+        "base": weights_digest(base),
+        "pairs": digest([(p.prompt_ids, p.chosen_ids, p.rejected_ids) for p in held_out]),
+    }
+    found = json.loads(kept.read_text()) if kept.exists() else {}
+    if "inputs" not in found or found["inputs"] != inputs:
+        if not run.checkpoint.exists():
+            raise ValueError(
+                f"{run.checkpoint} is gone and {kept} is not of this run, base policy and pairs; delete "
+                f"{kept.parent} and run variants.comparison again, or set variant.drift=false"
+            )
+        after, before = (sums(cached_logps(cfg, folder, held_out)) for folder in (run.checkpoint, base))
+        chosen, rejected = (after - before).mean(1).tolist()
+        found = {"chosen": chosen, "rejected": rejected, "inputs": inputs}
+        write_json(kept, found)
+    return found["chosen"], found["rejected"]
+
+
+def drifts(cfg: Config, runs: dict[str, dict[str, Run]]) -> dict[str, tuple[float, float]]:
+    """Method -> mean change of log-prob (chosen, rejected) over its seeds, each on its own held-out pairs."""
     base = checkpoint_folder(cfg, cfg.run.init)
     pairs = training_pairs(cfg, load_tokenizer(base))
     drift: dict[str, tuple[float, float]] = {}
     for method, seeds in runs.items():
         changes = []
         for seed, run in seeds.items():
-            kept = run.checkpoint.with_name("drift.json")
-            if not kept.exists():
-                _, held_out = split_by_problem(pairs, cfg.data.validation_share, int(seed))
-                subset = [pairs[i] for i in held_out]
-                after, before = (sums(cached_logps(cfg, folder, subset)) for folder in (run.checkpoint, base))
-                write_json(kept, (after - before).mean(1).tolist())
-            changes.append(json.loads(kept.read_text()))
+            _, held_out = split_by_problem(pairs, cfg.data.validation_share, int(seed))
+            changes.append(drift_of(cfg, run, base, [pairs[i] for i in held_out]))
         drift[method] = tuple(np.mean(changes, axis=0).tolist())
     return drift
 

@@ -9,9 +9,15 @@ the first `strengths` of its other strengths at the best rate. The best sampled 
 problems wins, ties go to the earlier trial. The test problems are sampled once per seed, with the settings
 that won. Methods are worked off in the order of the configuration, `workers` at a time; what has finished is
 kept, so the same command goes on after a stop, and variants/compare.py makes a table of any state.
+
+Every run's folder holds commands.json: the words of its commands, with digests of the files they name. Where
+these are others now, or there is no such note, the folder is moved aside to <name>.1 and the run made anew.
+What the experiment `exp` itself says is not among these words: after editing it, set another variant.folder.
 """
 
 import json
+import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -19,7 +25,8 @@ import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from threading import Lock
 
@@ -27,9 +34,13 @@ from tqdm import tqdm
 
 from conf.program import program
 from conf.schema import Config
-from data.jsonl import write_json
+from data.jsonl import file_digest, write_json
 from variants.programs import run
 from variants.settings import settings
+
+IMMATERIAL = (  # to a score; run.name is the folder itself
+    r"(run\.(name|cache|verdicts)|sandbox\.workers|decode\.(batch_rows|processes)|optim\.\w+_every)="
+)
 
 
 @dataclass
@@ -77,6 +88,10 @@ class Trial:
     def home(self) -> Path:
         return Path("out", self.name)
 
+    @property
+    def note(self) -> Path:
+        return self.home / "commands.json"
+
 
 def with_common(command: str, common: Sequence[str]) -> list[str]:
     """The words of a command, with `common` behind its experiment, so that its own overrides come later."""
@@ -102,8 +117,52 @@ def commands(trial: Trial, plan: ComparisonSettings) -> list[list[str]]:
     ]
 
 
-def score_of(trial: Trial) -> float | None:
-    """Sampled pass@1 of a finished trial; None where the judge failed on some answers."""
+def with_digest(word: str) -> str:
+    """An override that names a file, with the digest of what is in it; other words as they are."""
+    path = word.partition("=")[2]
+    return f"{word} ({file_digest(path)})" if os.path.isfile(path) else word
+
+
+def made_by(trial: Trial, plan: ComparisonSettings) -> list[list[str]]:
+    """What a trial's score follows from: its commands, less what is immaterial."""
+    return [
+        [with_digest(word) for word in command if not re.match(IMMATERIAL, word)]
+        for command in commands(trial, plan)
+    ]
+
+
+def noted(trial: Trial) -> list[list[str]] | None:
+    """What made the folder of this trial's name."""
+    return json.loads(trial.note.read_text()) if trial.note.exists() else None
+
+
+def claim(trial: Trial, plan: ComparisonSettings) -> None:
+    """Note in the trial's folder what makes it; a folder with another note, or with none, is moved aside."""
+    wanted, found = made_by(trial, plan), noted(trial)
+    if found == wanted:
+        return
+    if trial.home.exists():
+        number = 1
+        while (aside := trial.home.with_name(f"{trial.home.name}.{number}")).exists():
+            number += 1
+        trial.home.rename(aside)
+        tqdm.write(f"moved      {trial.home} to {aside}: {difference(found, wanted)}")
+    write_json(trial.note, wanted)
+
+
+def difference(found: list[list[str]] | None, wanted: list[list[str]]) -> str:
+    """Two notes, less what they share."""
+    if found is None:
+        return "no commands.json says what made it"
+    old, new = ([*chain.from_iterable(note)] for note in (found, wanted))
+    was, now = (" ".join(dict.fromkeys(w for w in a if w not in b)) for a, b in ((old, new), (new, old)))
+    return f"made with {was or '(nothing)'} where the plan has {now or '(nothing, or another order)'}"
+
+
+def score_of(trial: Trial, plan: ComparisonSettings) -> float | None:
+    """Sampled pass@1 of a finished trial of this plan; None where the judge failed on some answers."""
+    if noted(trial) != made_by(trial, plan):
+        return None
     for summary in sorted(trial.home.glob(f"*-{trial.split}-*/summary.json")):
         found = json.loads(summary.read_text())
         if "sampled" in found and not found["verdicts"].get("internal_error"):
@@ -117,8 +176,9 @@ def run_trial(trial: Trial, plan: ComparisonSettings) -> None:
         for command in commands(trial, plan):
             print(shlex.join(["python", *command]))
         return
-    if score_of(trial) is not None:
+    if score_of(trial, plan) is not None:
         return
+    claim(trial, plan)
     for command in commands(trial, plan):
         failure = run(command, trial.home / "log.txt", plan.threads, cost=trial.home / "cpu.json")
         if failure:
@@ -145,37 +205,40 @@ def second_round(plan: ComparisonSettings, method: str, best: Trial, start: int)
     return [tuning_trial(plan, method, number, [rate, strength]) for number, strength in strengths]
 
 
-def best_of(trials: Sequence[Trial]) -> Trial | None:
+def best_of(trials: Sequence[Trial], plan: ComparisonSettings) -> Trial | None:
     """The trial with the highest score, the first among equals; None where none has finished."""
-    scored = [(trial, score_of(trial)) for trial in trials]
+    scored = [(trial, score_of(trial, plan)) for trial in trials]
     finished = [(trial, score) for trial, score in scored if score is not None]
     return max(finished, key=lambda pair: pair[1])[0] if finished else None
 
 
 def tune(plan: ComparisonSettings, name: str) -> Trial:
     """The trial that won, of those that all methods get; the scores go to out/<folder>/tune/<name>.json."""
+    report = Path("out", plan.folder, "tune", f"{name}.json")
     trials = first_round(plan, name)
     if len(trials) == 1 and not plan.methods[name].strength:
+        if not plan.dry_run:
+            report.unlink(missing_ok=True)  # it is of a plan that tuned this method
         return trials[0]
     for trial in trials:
         run_trial(trial, plan)
-    further = second_round(plan, name, best_of(trials) or trials[0], len(trials))
+    further = second_round(plan, name, best_of(trials, plan) or trials[0], len(trials))
     for trial in further:
         run_trial(trial, plan)
     trials += further
-    winner = best_of(trials) or trials[0]
+    winner = best_of(trials, plan) or trials[0]
     if not plan.dry_run:
-        tried = [{"overrides": list(trial.overrides), "pass_at_1": score_of(trial)} for trial in trials]
-        report = {"chosen": list(winner.overrides), "trials": tried}  # null: it failed
-        write_json(Path("out", plan.folder, "tune", f"{name}.json"), report)
+        tried = [{"overrides": list(trial.overrides), "pass_at_1": score_of(trial, plan)} for trial in trials]
+        write_json(report, {"chosen": list(winner.overrides), "trials": tried})  # null: it failed
     return winner
 
 
-def adopt(winner: Trial, trial: Trial, stage: str) -> None:
+def adopt(winner: Trial, trial: Trial, stage: str, plan: ComparisonSettings) -> None:
     """Copy the winner's policy to the test run of the same seed, which would compute it again."""
     finished = winner.home / f"{stage}.meta.json"
     there = finished.exists() and (winner.home / stage).exists()  # else it failed, or was cleaned away
-    if not there or winner.seed != trial.seed or (trial.home / stage).exists():
+    ours = noted(winner) == made_by(winner, plan)  # a method with one setting has not claimed it
+    if not there or not ours or winner.seed != trial.seed or (trial.home / stage).exists():
         return
     trial.home.mkdir(parents=True, exist_ok=True)
     for name in (finished.name, f"{stage}.metrics.jsonl", "cpu.json"):
@@ -191,12 +254,23 @@ def clean(trial: Trial, stage: str, keep: bool) -> None:
     shutil.rmtree(trial.home / stage / "training" if keep else trial.home / stage, ignore_errors=True)
 
 
+def numbered(folder: Path) -> list[int]:
+    """The runs in it, those moved aside left out."""
+    return [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
+
+
 def final_trials(plan: ComparisonSettings, winner: Trial) -> list[Trial]:
     """The settings that won with every seed, on the test problems."""
     name = winner.method
     return [
         Trial(name, f"{plan.folder}/{name}/{seed}", seed, "test", winner.overrides) for seed in plan.seeds
     ]
+
+
+def first_steps(plan: ComparisonSettings) -> list[str]:
+    """What comes before every method: the plan's own steps, and the base policy's score."""
+    base = f"evaluate.py +exp={plan.exp} run.name={plan.folder}/base run.checkpoint=base run.split=test"
+    return [*plan.prepare, shlex.join([*shlex.split(base), *plan.test])]
 
 
 class Preparations:
@@ -229,14 +303,20 @@ def run_method(plan: ComparisonSettings, name: str, preparations: Preparations) 
         tqdm.write(f"failed     {name}: {failure}")
         return
     winner, stage = tune(plan, name), stage_of(plan.methods[name])
+    if plan.dry_run:
+        for trial in final_trials(plan, winner):
+            run_trial(trial, plan)
+        return
+    seeds = {*plan.seeds, *numbered(Path("out", plan.folder, name))}
+    for trial in final_trials(replace(plan, seeds=sorted(seeds)), winner):
+        claim(trial, plan)  # all before the first is run, so that no table mixes settings
     for trial in final_trials(plan, winner):
-        if not plan.dry_run:
-            adopt(winner, trial, stage)
+        adopt(winner, trial, stage, plan)
         run_trial(trial, plan)
-        if score_of(trial) is not None:
+        if score_of(trial, plan) is not None:
             clean(trial, stage, keep=True)
-    for folder in sorted(Path("out", plan.folder, "tune", name).glob(f"*/{stage}")):
-        shutil.rmtree(folder)
+    for number in numbered(Path("out", plan.folder, "tune", name)):
+        shutil.rmtree(Path("out", plan.folder, "tune", name, str(number), stage), ignore_errors=True)
 
 
 @program
@@ -248,8 +328,7 @@ def main(cfg: Config) -> None:
         raise ValueError(f"no method {', '.join(sorted(unknown))}; there are {', '.join(plan.methods)}")
     names = list(plan.only or plan.methods)
     preparations = Preparations(plan)
-    base = f"evaluate.py +exp={plan.exp} run.name={plan.folder}/base run.checkpoint=base run.split=test"
-    failure = preparations.ready([*plan.prepare, shlex.join([*shlex.split(base), *plan.test])])
+    failure = preparations.ready(first_steps(plan))
     if failure:
         raise ValueError(failure)
     with ThreadPoolExecutor(plan.workers) as pool:
