@@ -1,8 +1,8 @@
 """Reference log-probs on disk: per token, content-addressed, append-only.
 
-The file key is everything the numbers depend on besides the tokens (weights, model config, dtype, attention
-path, version of the scorer); the row key is a hash of prompt and completion ids. So a change of beta, lr,
-loss, order or output folder finds the cache; a change of weights, tokens, limits or dtype does not.
+The file key is everything the numbers depend on besides the tokens (weights, model config, dtype, kind of
+device, version of the scorer); the row key is a hash of prompt and completion ids. So a change of beta, lr,
+loss, order, limits or output folder finds the cache; a change of weights, tokens or dtype does not.
 Each shard is written under a temporary name and renamed: an interrupted pass keeps what it finished.
 """
 
@@ -18,7 +18,7 @@ from data.jsonl import digest, write_json
 from data.pairs import hash_ids, microbatches, token_count
 from data.types import PreferencePair
 
-SCORER_VERSION = 2  # raise when the same weights and tokens would give other numbers
+SCORER_VERSION = 3  # raise when the same weights and tokens would give other numbers
 
 Sides = tuple[np.ndarray, np.ndarray]  # (chosen [n_w], rejected [n_l]) float32, one number per token
 Score = Callable[[Sequence[PreferencePair]], list[Sides]]

@@ -17,7 +17,7 @@ import math
 from collections.abc import Iterable, Sequence
 from copy import copy
 from importlib.util import find_spec
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -131,30 +131,42 @@ def pairs_apart(spans: Tensor | None, ropes: Iterable[Rope]) -> list[bool]:
     ]
 
 
-class Unshared(NamedTuple):
-    """A batch in which some pairs are two plain sequences, each with the prompt."""
+def unshare(
+    spans: Tensor, apart: Sequence[bool], wanted: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Pair i as two sequences, each with the prompt, where apart[i]; spans [B, 4] on the CPU.
 
-    index: Tensor  # [T'] which of the T tokens stands at each place
-    spans: Tensor  # [B', 4]
-    places: Tensor  # [T] where each of the T tokens stands
-
-
-def unshare(spans: Tensor, apart: Sequence[bool]) -> Unshared:
-    """Pair i as two sequences where apart[i]; spans [B, 4] on the CPU."""
-    index, new, places, end = [], [], [], 0
+    Returns index [T'], which of the T tokens stands at each place; the spans of those [B', 4]; and where the
+    wanted tokens stand, [N], on their device, or all T. A token of the prompt that is wanted twice is wanted
+    in chosen's sequence and then in rejected's.
+    """
+    index, new, chosen_place, rejected_place, end = [], [], [], [], 0
     for (start, prompt, chosen, rejected), two in zip(spans.tolist(), apart, strict=True):
         tokens = torch.arange(start, start + prompt + chosen + rejected)
         first, second = tokens.split([prompt + chosen, rejected])
         parts = [torch.cat([first, second])] if not two else [first, torch.cat([first[:prompt], second])]
-        lengths = [(prompt, chosen, 0 if two else rejected), (prompt, rejected, 0)][: len(parts)]
-        for part, length in zip(parts, lengths, strict=True):
-            new.append((end, *length))
-            index.append(part)
-            own = torch.arange(end, end + len(part))
-            places.append(own if part is parts[0] else own[prompt:])
-            end += len(part)
+        new.append((end, prompt, chosen, 0 if two else rejected))
+        own = torch.arange(end, end + sum(map(len, parts)))
+        if two:
+            new.append((end + len(first), prompt, rejected, 0))
+            own, again = own.split([len(first), prompt + rejected])
+            chosen_place += [own, again[prompt:]]
+            rejected_place += [again[:prompt], own[prompt:], again[prompt:]]
+        else:
+            chosen_place.append(own)
+            rejected_place.append(own)
+        index += parts
+        end = new[-1][0] + sum(new[-1][1:])
+    index, chosen_place, rejected_place = map(torch.cat, (index, chosen_place, rejected_place))
     spans = torch.tensor(new, dtype=spans.dtype)
-    return Unshared(torch.cat(index), spans, torch.cat(places))
+    if wanted is None:
+        return index, spans, chosen_place
+    order = torch.arange(len(wanted), device=wanted.device)
+    first = order.new_full((len(chosen_place),), len(order)).scatter_reduce(0, wanted, order, "amin")
+    chosen_place, rejected_place = (
+        place.to(wanted.device)[wanted] for place in (chosen_place, rejected_place)
+    )
+    return index, spans, torch.where(first[wanted] < order, rejected_place, chosen_place)
 
 
 def pair_attention(

@@ -225,17 +225,15 @@ class Transformer(nn.Module):
     ) -> Tensor:
         """ids, positions [T] int64, spans [B, 4] int on the CPU -> hidden [T, D] after the final norm.
 
-        Or [N, D] of the tokens at wanted [N]: in the last block the others serve as keys only. A span is
-        start, prompt, chosen and rejected length; a plain sequence has no rejected part. A cache records the
-        keys and values of such a forward. Without spans attention is the cache's: the T tokens are the next
-        ones of T rows that it holds.
+        Or [N, D] of the tokens at wanted [N]; in the last block the others are keys only. A prompt's token
+        listed twice is wanted for chosen, then for rejected (attention.unshare). A span is start, prompt,
+        chosen and rejected length; a plain sequence has no rejected part. A cache records keys and values of
+        such a forward; without spans attention is the cache's: the T tokens are the next of T rows it holds.
         """
         apart = pairs_apart(spans, self.config.ropes())
         if any(apart):
-            index, spans, places = unshare(spans, apart)
-            index = index.to(ids.device)
-            places = places.to(ids.device)
-            wanted = places if wanted is None else places[wanted]
+            index, spans, wanted = unshare(spans, apart, wanted)
+            index, wanted = index.to(ids.device), wanted.to(ids.device)
             return self.forward(ids[index], positions[index], spans, wanted)
         x = self.embedding(ids)
         if self.config.embedding_scale != 1:
