@@ -143,7 +143,7 @@ def main(cfg: Config) -> int | None:
         init=weights_digest(start) if start else OmegaConf.to_container(cfg.model.architecture),
         examples=digest([(e.prompt_ids, e.chosen_ids) for e in examples]),
     )
-    done = on_first(claim_output, out, objective, plan.last)
+    done = on_first(claim_output, out, objective, plan.last, start)
     if done == plan.last:
         return
 

@@ -30,6 +30,7 @@ STAGE_KEYS = re.compile(  # these do not name a trained run
     r"\+?(exp|run\.(name|checkpoint|split|cache|verdicts)|benchmark|protocol|samples|allow_missing|decode|sandbox"
     r"|compare|prompt|device)\b"
 )
+HARMLESS = r".*_every|microbatch|max_steps"  # of optim: when, how and how far, not what is computed
 PARTS = ("", ".metrics.jsonl", ".metrics", ".meta.json", "-best")  # what a training run writes, by its folder
 
 
@@ -151,12 +152,14 @@ def loss_function(cfg: DictConfig) -> functools.partial:
     return loss
 
 
-def claim_output(folder: Path, objective: dict, last_step: int) -> int:
+def claim_output(folder: Path, objective: dict, last_step: int, start: Path | None) -> int:
     """The step a training run goes on from: 0 for a new one, `last_step` when there is nothing left to do.
 
     A finished run with another objective is moved aside, with its log and all; an unfinished one is refused.
-    So nothing is lost.
+    So nothing is lost. start: the checkpoint that it begins from.
     """
+    if start is not None and start.resolve() == folder.resolve():
+        raise ValueError(f"{folder} is where this run begins and where it would be saved; set run.name")
     objective = json.loads(json.dumps(objective))
     position = read_position(folder)
     if position is None:
@@ -212,7 +215,7 @@ def training_objective(cfg: Config, dtype: str, **inputs: object) -> dict:
     return {
         **inputs,
         "reference": reference_digest(cfg),
-        "optim": {name: value for name, value in optim.items() if not name.endswith("_every")},
+        "optim": {name: value for name, value in optim.items() if not re.fullmatch(HARMLESS, name)},
         "lora": OmegaConf.to_container(cfg.model.lora, resolve=True),
         "dtype": dtype,
         "validation_share": cfg.data.validation_share,

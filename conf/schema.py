@@ -1,7 +1,8 @@
 """The one configuration tree, typed. Values live in the YAML files beside this one, never here.
 
-Every node is closed, so that a misspelt key or a wrong type stops composition, but for those that name a
-function or belong to one: `loss`, `decode.logits_hook`, `variant`, and `model.architecture`, a config.json. A dataclass that configures one thing lives beside that thing.
+Every node is closed, so a misspelt key or a wrong type stops composition; but not those that name a function
+or belong to one (`loss`, `decode.logits_hook`, `variant`), nor `model.architecture`, which is a config.json.
+A dataclass that configures one thing lives beside that thing.
 """
 
 from dataclasses import dataclass, field

@@ -2,10 +2,21 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Protocol
 
-from data.pairs import token_count
+from data.pairs import epoch_order, token_count
 from data.tokenizer import Tokenizer
 from data.types import PreferencePair
+
+
+class Steps(Protocol):
+    """What is asked of a training run's plan."""
+
+    batch: int
+    last: int  # steps
+
+    def place(self, step: int) -> tuple[int, slice]:
+        """(epoch, positions in its order)."""
 
 
 def print_audit(
@@ -39,6 +50,24 @@ def print_audit(
     for ids, sign in ((pair.chosen_ids, "+"), (pair.rejected_ids, "-")):
         end = token_name(tokenizer, ids[-1]) if ids[-1] in tokenizer.stop_ids else ""
         print(indent(f"⟦{tokenizer.completion_text(ids)}{end}⟧", sign))
+
+
+def check_whole_steps(tokens: Sequence[int], plan: Steps, seed: int, budget: int) -> None:
+    """ValueError when a step exceeds one microbatch of `budget` tokens, for losses that couple its pairs.
+
+    tokens: of each pair to train on.
+    """
+    sizes, orders = [], {}
+    for step in range(plan.last):
+        epoch, places = plan.place(step)
+        if epoch not in orders:
+            orders = {epoch: epoch_order(len(tokens), seed, epoch)}
+        sizes.append(sum(tokens[i] for i in orders[epoch][places]))
+    if max(sizes) > budget and plan.batch > 1:
+        raise ValueError(
+            f"this loss couples the pairs of a step, and step {sizes.index(max(sizes)) + 1} has {max(sizes)} "
+            f"tokens: raise optim.microbatch ({budget}) to as many, or lower optim.batch ({plan.batch})"
+        )
 
 
 def token_name(tokenizer: Tokenizer, i: int) -> str:

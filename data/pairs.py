@@ -22,14 +22,16 @@ from data.pair_ids import pair_with_ids
 from data.tokenizer import Tokenizer
 from data.types import PreferencePair
 
+SUMS = torch.float32 if torch.backends.mps.is_available() else torch.float64  # which Apple's GPUs lack
+
 
 @dataclass(frozen=True)
 class PairBatch:
     """B pairs as one flat list of tokens: prompt, chosen, rejected; prompt, chosen, rejected; ..."""
 
     ids: Tensor  # [T] int64
-    positions: Tensor  # [T] int64; the rejected part counts on from the end of the prompt
-    spans: Tensor  # [B, 4] int64, on the CPU: start and lengths of prompt, chosen, rejected in `ids`
+    positions: Tensor  # [T] int64; the rejected part counts on from where the two sides part
+    spans: Tensor  # [B, 4] int64, on the CPU: start; tokens that both sides share; rest of chosen, rejected
     source: Tensor  # [N] int64, index of the token whose hidden state predicts a completion token
     target: Tensor  # [N] int64, id of that completion token
     row: Tensor  # [N] int64, 0..B-1 chosen, B..2B-1 rejected
@@ -37,7 +39,7 @@ class PairBatch:
     lengths: Tensor  # [2B] float32, completion tokens
     last: Tensor  # [2B] int64, index into N of each completion's end token
     index: tuple[int, ...]  # B positions in the list of pairs
-    reference: Tensor | None = None  # [2B] float64, weighted sums of the reference log-probs
+    reference: Tensor | None = None  # [2B] SUMS, weighted sums of the reference log-probs
 
     def to(self, device: torch.device) -> "PairBatch":
         """Everything but the spans, which steer the host, on `device`; nothing waits for a CUDA device."""
@@ -54,8 +56,8 @@ def read_pairs(
 ) -> tuple[list[PreferencePair], Counter]:
     """All trainable pairs with their ids, and how many rows were dropped for which reason.
 
-    `prompt`, `chosen` and `rejected` are text or lists of {"role", "content"}; a conversational row may leave
-    `prompt` out and repeat it in both sides. Malformed rows are errors that name the line.
+    `prompt`, `chosen` and `rejected` are text or lists of {"role", "content"}; a conversational row may
+    repeat `prompt` in both sides, and then leave it out. Malformed rows are errors that name the line.
     """
     pairs, dropped = [], Counter()
     for number, row in iterate_jsonl(path):
@@ -103,11 +105,11 @@ def token_count(pair: PreferencePair) -> int:
     return len(pair.prompt_ids) + len(pair.chosen_ids) + len(pair.rejected_ids)
 
 
-def microbatches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Consecutive positions grouped so that a group holds at most `budget` tokens, or a single row."""
+def microbatches(lengths: Sequence[int], budget: int, rows: int | None = None) -> Iterator[list[int]]:
+    """Consecutive positions grouped: at most `budget` tokens, or a single row, and at most so many `rows`."""
     group, size = [], 0
     for position, length in enumerate(lengths):
-        if group and size + length > budget:
+        if group and (size + length > budget or len(group) == rows):
             yield group
             group, size = [], 0
         group.append(position)
@@ -131,15 +133,15 @@ def collate(
     ids, positions, spans, source, target, row, lengths, token_weights, sums = ([] for _ in range(9))
     for b, i in enumerate(index):
         prompt, chosen, rejected = pairs[i].prompt_ids, pairs[i].chosen_ids, pairs[i].rejected_ids
-        seen = chosen[:-1], rejected[:-1]
-        same = len(commonprefix(seen))
+        fed = chosen[:-1], rejected[:-1]
+        same = len(commonprefix(fed))
         start, p = len(ids), len(prompt)
-        ids += prompt + seen[0] + seen[1][same:]
-        positions += [*range(p + len(seen[0])), *range(p + same, p + len(seen[1]))]
-        spans.append((start, p + same, len(seen[0]) - same, len(seen[1]) - same))
-        first = [*range(start + p - 1, start + p + len(seen[0]))]
-        second = [*first[: same + 1], *range(first[-1] + 1, len(ids))]
-        for side, completion, places in ((0, chosen, first), (1, rejected, second)):
+        ids += prompt + fed[0] + fed[1][same:]
+        positions += [*range(p + len(fed[0])), *range(p + same, p + len(fed[1]))]
+        spans.append((start, p + same, len(fed[0]) - same, len(fed[1]) - same))
+        chosen_source = [*range(start + p - 1, start + p + len(fed[0]))]
+        rejected_source = [*chosen_source[: same + 1], *range(chosen_source[-1] + 1, len(ids))]
+        for side, completion, places in ((0, chosen, chosen_source), (1, rejected, rejected_source)):
             n, r = len(completion), b + side * len(index)
             source += places[:n]
             target += completion
@@ -161,5 +163,5 @@ def collate(
         lengths=torch.from_numpy(counts[order].astype(np.float32)),
         last=torch.from_numpy((np.cumsum(counts) - 1)[order]),
         index=tuple(int(i) for i in index),
-        reference=torch.tensor([v for _, v in sorted(sums)], dtype=torch.float64) if reference else None,
+        reference=torch.tensor([v for _, v in sorted(sums)], dtype=SUMS) if reference else None,
     )

@@ -66,5 +66,6 @@ def _draw(
     if count == len(gap):
         return torch.arange(count, device=gap.device)
     log_weight = -0.5 * ((gap - mean) / (deviation + 1e-6)).square()
-    uniform = torch.rand(gap.shape, generator=generator, device=gap.device).clamp(min=1e-20)
+    uniform = torch.rand(gap.shape, generator=generator).clamp(min=1e-20)  # the CPU's, whose state is saved
+    uniform = uniform.to(gap.device, non_blocking=True)
     return (log_weight - torch.log(-torch.log(uniform))).topk(count).indices

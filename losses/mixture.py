@@ -39,6 +39,10 @@ def mixture_loss(
         if takes(part, "state"):
             own["state"] = next(remembered)
         outcomes.append(part(policy, reference, **own))
-    states = [outcome.state for outcome in outcomes if outcome.state is not None]
+    states = [
+        policy.chosen.new_zeros(2) if outcome.state is None else outcome.state  # a row each, used or not
+        for part, outcome in zip(parts, outcomes, strict=True)
+        if takes(part, "state")
+    ]
     losses = sum(weight * outcome.losses for weight, outcome in zip(weights, outcomes, strict=True))
     return outcomes[0]._replace(losses=losses, state=torch.stack(states) if states else None)

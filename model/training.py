@@ -133,7 +133,8 @@ class MetricsLog:
         path.parent.mkdir(parents=True, exist_ok=True)
         kept = []
         if resume_at and path.exists():  # steps after the saved one are taken again
-            kept = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= resume_at]
+            *lines, _ = path.read_text().split("\n")  # the last is empty, or was cut off as it was written
+            kept = [line for line in lines if json.loads(line)["step"] <= resume_at]
         path.write_text("".join(line + "\n" for line in kept))
         self.file = path.open("a")
         try:

@@ -20,7 +20,7 @@ READING_PATH = (
     "data/reference_cache.py",
     "model/transformer.py",
 )
-TORCH_IN_DATA = {"data/pairs.py", "data/reference_cache.py"}
+TORCH_IN_DATA = {"data/pairs.py"}
 PROGRAMS_IN_DATA = {"data/collect.py", "data/execution.py", "data/problems.py", "data/summary.py"}
 ALLOWED = {"torch", "numpy", "sentencepiece", "safetensors", "tqdm", "hydra", "omegaconf"}
 OPTIONAL = {"tokenizers", "jinja2", "tensorboard"}  # imported inside the function that needs them

@@ -3,6 +3,7 @@
 import errno
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from data.columns import write_columns
 from data.pairs import read_pairs
 from data.reference_cache import read_shard, write_shard
 from data.tokenizer import load_tokenizer
+from losses.aot import aot_loss
+from losses.bco import bco_loss
+from losses.contract import couples_pairs
 from losses.types import PairLogps
 from tests.conftest import compose_config
 
@@ -329,8 +333,6 @@ def test_pair_sums_are_weighted_sums_over_each_completion(tiny_policy):
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_1(train, capsys, overrides, message):
-    import re
-
     assert train(*overrides) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ")
@@ -355,10 +357,78 @@ def test_adapters_train_alone_and_the_reference_is_the_base(train, tiny_policy, 
     assert Path("out/lora/dpo/adapter/adapter_config.json").exists()
 
 
-def test_a_loss_that_couples_pairs_needs_the_whole_batch(train, capsys):
+def test_a_loss_that_couples_pairs_needs_the_whole_batch_and_says_how_much_before_it_starts(train, capsys):
     assert train("loss=aot", "optim.microbatch=1") == 1
-    assert "raise optim.microbatch" in capsys.readouterr().err
-    assert train("loss=aot", "optim.microbatch=100000") == 0
+    error = capsys.readouterr().err
+    needed = int(re.search(r"has (\d+) tokens: raise optim.microbatch \(1\)", error)[1])
+    assert not Path("out/reference_logps").exists()
+    assert train("loss=aot", f"optim.microbatch={needed - 1}") == 1
+    assert train("loss=aot", f"optim.microbatch={needed}") == 0
+
+
+def test_the_guard_stays_for_who_calls_the_step_alone():
+    with pytest.raises(ValueError, match="couples the pairs of a step"):
+        train_dpo.train_step(None, None, [None, None], aot_loss, None, 1.0, None)
+
+
+def test_validation_of_a_coupled_loss_is_that_of_whole_steps_and_of_the_runs_memory(train, monkeypatch):
+    seen = []
+
+    def noted(policy, reference, *, state=None, **settings):
+        seen.append((torch.is_grad_enabled(), len(policy.chosen), state))
+        return bco_loss(policy, reference, state=state, **settings)
+
+    monkeypatch.setattr("losses.bco.bco_loss", couples_pairs(noted))
+    assert train("loss=bco", "data.validation_share=0.5", "optim.validate_every=1") == 0
+    training, validation = ([row[1:] for row in seen if row[0] is which] for which in (True, False))
+    held_out = sum(size for size, _ in validation) // len(training)
+    per_step = [4] * (held_out // 4) + [held_out % 4] * (held_out % 4 > 0)
+    assert [size for size, _ in validation] == per_step * len(training)
+    assert held_out > 4
+    for step, (_, state) in enumerate(training):
+        for _, given in validation[step * len(per_step) : (step + 1) * len(per_step)]:
+            assert given is state or torch.equal(given, state)
+
+
+def test_validation_changes_nothing_in_the_training_of_a_loss_that_draws(train):
+    for name, every in (("often", 1), ("never", 0)):
+        assert train("loss=beta_dpo", f"run.name={name}", f"optim.validate_every={every}") == 0
+    never = weights("never")
+    assert all(torch.equal(tensor, never[name]) for name, tensor in weights("often").items())
+
+
+def test_a_run_goes_on_with_another_microbatch_and_further_than_first_meant(train, capsys):
+    assert train("optim.max_steps=3") == 0
+    assert train("optim.max_steps=5", "optim.microbatch=100") == 0
+    assert "going on from step 3" in capsys.readouterr().out
+    assert train() == 0
+    assert train("run.name=straight") == 0
+    straight = weights("straight")
+    for name, tensor in weights().items():
+        torch.testing.assert_close(tensor, straight[name], atol=2e-5, rtol=1e-3)
+    assert [row["step"] for row in metrics() if "loss" in row] == [
+        row["step"] for row in metrics("straight") if "loss" in row
+    ]
+
+
+def test_a_run_cannot_start_from_where_it_would_be_saved(train, capsys):
+    assert train() == 0
+    before = weights()
+    assert train("run.init=dpo", "loss.beta=0.5") == 1
+    assert "out/t/dpo is where this run begins and where it would be saved" in capsys.readouterr().err
+    assert all(torch.equal(tensor, before[name]) for name, tensor in weights().items())
+
+
+def test_a_line_of_the_log_that_was_cut_off_does_not_stop_a_resumed_run(train, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(train_dpo, "Interrupt", interrupt_after(3))
+        assert train() == 128 + 15
+    logged = metrics()
+    with Path("out/t/dpo.metrics.jsonl").open("a") as file:
+        file.write('{"step": 3, "lo')
+    assert train() == 0
+    assert metrics()[: len(logged)] == logged
+    assert metrics()[-1]["step"] > 3
 
 
 def test_weights_that_are_not_finite_are_refused_when_asked(train, tiny_policy, tmp_path, capsys):

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from conf.program import checkpoint_folder, claim_output, loss_function, program, training_objective
 from conf.schema import Config
-from data.audit import print_audit
+from data.audit import check_whole_steps, print_audit
 from data.columns import columns_digest, read_columns
 from data.jsonl import digest, write_provenance
 from data.pairs import (
@@ -118,6 +118,7 @@ def train_step(
 
 
 @torch.no_grad()
+@torch.random.fork_rng(devices=[])  # a loss may draw; training draws the same with and without validation
 def validate(
     model: Transformer,
     batches: Sequence[PairBatch],
@@ -139,8 +140,6 @@ def main(cfg: Config) -> int | None:
     torch.manual_seed(cfg.run.seed)
     compute = Compute.choose(cfg.device, cfg.model.dtype).join()
     loss_fn = loss_function(cfg.loss)
-    if needs_whole_batch(loss_fn):
-        require_one_process("this loss couples the pairs of a step")
     if not asked(loss_fn):
         raise ValueError(f"loss {cfg.loss._target_} asks for none of {', '.join(MEASURED)}; use train_dpo.py")
 
@@ -153,6 +152,9 @@ def main(cfg: Config) -> int | None:
 
     out = Path(cfg.run.dir, "dpo")
     plan = Plan.of(cfg.optim, len(train))
+    if needs_whole_batch(loss_fn):
+        require_one_process("this loss couples the pairs of a step")
+        check_whole_steps([token_count(pairs[i]) for i in train], plan, cfg.run.seed, cfg.optim.microbatch)
     objective = training_objective(
         cfg,
         compute.dtype,
@@ -161,7 +163,7 @@ def main(cfg: Config) -> int | None:
         loss=OmegaConf.to_container(cfg.loss, resolve=True),
         weights=cfg.data.weights and columns_digest(cfg.data.weights),
     )
-    done = on_first(claim_output, out, objective, plan.last)
+    done = on_first(claim_output, out, objective, plan.last, start)
     if done == plan.last:
         return
 
@@ -183,7 +185,7 @@ def main(cfg: Config) -> int | None:
 
     def batches(index: Sequence[int]) -> list[PairBatch]:
         """This process's microbatches of the pairs at `index`, on the device."""
-        groups = share(microbatches([token_count(pairs[i]) for i in index], cfg.optim.microbatch))
+        groups = share(microbatches([token_count(pairs[i]) for i in index], cfg.optim.microbatch, plan.batch))
         return [collate(pairs, [index[i] for i in group], **columns).to(compute.device) for group in groups]
 
     log, metrics, interrupt = MetricsLog(out.with_name("dpo.metrics.jsonl"), done), Metrics(), Interrupt()
@@ -208,7 +210,7 @@ def main(cfg: Config) -> int | None:
             bar.set_postfix(loss=f"{values['loss']:.4f}", accuracy=f"{values['rewards/accuracies']:.2f}")
             log.write(done, values | {"seconds": time.perf_counter() - clock})
         if held_out and (last or due(done, cfg.optim.validate_every)):
-            values = validate(model, batches(held_out), loss_fn, measure, compute)
+            values = validate(model, batches(held_out), now, measure, compute)
             log.write(done, values)
             if cfg.optim.validate_every and (best is None or values["validation/loss"] < best):
                 best = values["validation/loss"]

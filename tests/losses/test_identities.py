@@ -574,6 +574,16 @@ def test_a_mixture_is_the_weighted_sum_and_feeds_each_memory():
     close(second, bco(POLICY, REFERENCE, state=bco(POLICY, REFERENCE).state))
 
 
+def test_a_mixture_gives_each_part_its_own_memory_though_one_keeps_none():
+    parts = [partial(bco_loss, beta=0.1, shift=False), partial(beta_dpo_loss, beta=0.1, drop=0.0)]
+    alone = beta_dpo_loss(POLICY, REFERENCE, beta=0.1, drop=0.0)
+    mixed = mixture_loss(POLICY, REFERENCE, parts=parts, weights=[0.0, 1.0])
+    for _ in range(3):
+        alone = beta_dpo_loss(POLICY, REFERENCE, beta=0.1, drop=0.0, state=alone.state)
+        mixed = mixture_loss(POLICY, REFERENCE, parts=parts, weights=[0.0, 1.0], state=mixed.state)
+        torch.testing.assert_close(mixed.losses, alone.losses)
+
+
 def test_a_mixture_asks_for_what_its_parts_ask_for_and_hands_it_on():
     parts = [partial(tdpo2_loss, beta=0.1), partial(wpo_loss, loss=partial(dpo_loss, beta=0.1)), sft_loss]
     mixture = partial(mixture_loss, parts=parts, weights=[1.0, 0.5, 0.1])
