@@ -14,9 +14,9 @@ Letters: B pairs · T tokens of the batch · H query heads · K key/value heads 
 
 import inspect
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
-from importlib.util import find_spec
+from functools import cache
 from typing import Protocol
 
 import torch
@@ -25,13 +25,6 @@ from torch import Tensor
 
 from model.fused import half_attention
 from model.rotary import Rope
-
-VARLEN_OPTIONS: frozenset[str] = frozenset()  # what PyTorch's kernel for sequences of any lengths may be told
-if torch.backends.cuda.is_built() and find_spec("torch.nn.attention.varlen"):  # the import takes seconds
-    from torch.nn.attention.varlen import varlen_attn
-
-    VARLEN_OPTIONS = frozenset(inspect.signature(varlen_attn).parameters)
-
 
 HALF = (torch.bfloat16, torch.float16)
 HALF_ATTENTION_KEYS = 1024  # above, the weights that it keeps cost more memory than its speed is worth
@@ -195,24 +188,38 @@ def pair_attention(
     return torch.cat([_sequence(*qkv, pairs, scale, window, softcap) for qkv in pieces])
 
 
+@cache
+def varlen() -> tuple[Callable[..., Tensor] | None, frozenset[str]]:
+    """PyTorch's kernel for sequences of any lengths, and what this version of it may be told."""
+    try:  # at first use: it imports the compiler, which takes as long as all else that a program imports
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return None, frozenset()
+    return varlen_attn, frozenset(inspect.signature(varlen_attn).parameters)
+
+
 def one_call_serves(q: Tensor, scale: float, window: int, softcap: float) -> bool:
     """Whether the variable-length kernel of this PyTorch computes such an attention."""
+    if q.dtype not in HALF or softcap or q.shape[-1] > 256:
+        return False
     told = {"window_size": window, "scale": not math.isclose(scale, q.shape[-1] ** -0.5)}
     asked = {option for option, needed in told.items() if needed}
-    causal = "is_causal" in VARLEN_OPTIONS or "window_size" in VARLEN_OPTIONS
-    return causal and asked <= VARLEN_OPTIONS and q.dtype in HALF and not softcap and q.shape[-1] <= 256
+    known = varlen()[1]
+    causal = "is_causal" in known or "window_size" in known
+    return causal and asked <= known
 
 
 def one_call(q: Tensor, k: Tensor, v: Tensor, pairs: Pairs, scale: float, window: int) -> Tensor:
     """All sequences at once; the kernel takes the queries of each for the last of its tokens."""
+    kernel, known = varlen()
     options = {"scale": scale, "window_size": (window - 1, 0) if window else (-1, 0), "enable_gqa": True}
-    options = {name: value for name, value in options.items() if name in VARLEN_OPTIONS}
-    if "window_size" not in VARLEN_OPTIONS:  # PyTorch 2.10
+    options = {name: value for name, value in options.items() if name in known}
+    if "window_size" not in known:  # PyTorch 2.10
         options["is_causal"] = True
-    if "enable_gqa" not in VARLEN_OPTIONS and k.shape[1] != q.shape[1]:
+    if "enable_gqa" not in known and k.shape[1] != q.shape[1]:
         k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], dim=1) for t in (k, v))
     sizes = max(pairs.query_sizes), max(pairs.key_sizes)
-    return varlen_attn(q, k, v, *pairs.boundaries(q.device), *sizes, **options)
+    return kernel(q, k, v, *pairs.boundaries(q.device), *sizes, **options)
 
 
 def _sequence(

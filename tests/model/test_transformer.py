@@ -206,8 +206,7 @@ def test_the_variable_length_kernel_is_asked_for_the_same_thing(monkeypatch):
             out.append(mixed[0].transpose(0, 1))
         return torch.cat(out)
 
-    monkeypatch.setattr(attention, "varlen_attn", written_out, raising=False)
-    monkeypatch.setattr(attention, "VARLEN_OPTIONS", {"scale", "window_size", "enable_gqa"})
+    monkeypatch.setattr(attention, "varlen", lambda: (written_out, {"scale", "window_size", "enable_gqa"}))
     _, spans = layout(PAIRS)
     pairs = attention.Pairs(spans, int(spans[:, 1:].sum()))
     q, k, v = (torch.randn(len(pairs.longest()), heads, 8) for heads in (4, 2, 2))
