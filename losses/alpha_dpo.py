@@ -6,8 +6,8 @@ running mean,
     loss = -log sigmoid(beta * (log pi(chosen)/n_chosen - log pi(rejected)/n_rejected - ratio - alpha * Z))
     Z    = (D - mu) / s,   D = r_chosen / n_chosen - r_rejected / n_rejected
 
-mu, s are exponential averages (0.9) of mean and deviation of D; Z carries no gradient. The released code
-starts them at 0; here they start as the first batch's own. alpha = 0 is SimPO.
+mu, s are running averages of mean and deviation of D, as in beta_dpo.py; Z carries no gradient. The released
+code starts them at 0, which makes Z several times too wide for tens of steps. alpha = 0 is SimPO.
 """
 
 import torch.nn.functional as F
@@ -28,11 +28,11 @@ def alpha_dpo_loss(
     alpha: float,
     state: Tensor | None = None,
 ) -> PreferenceLoss:
-    """state [2]: running mean and deviation of the gaps in log-ratio per token."""
+    """state [3]: running mean and deviation of the gaps in log-ratio per token, and of how many batches."""
     chosen_length, rejected_length = lengths(policy)
     chosen_ratio, rejected_ratio = log_ratios(policy, reference)
     gap = (chosen_ratio / chosen_length - rejected_ratio / rejected_length).detach()
-    mean, deviation = state = update_moments(gap, state)
+    mean, deviation, _ = state = update_moments(gap, state)
     standardised = (gap - mean) / (deviation + 1e-6)
     chosen_mean, rejected_mean = policy.chosen / chosen_length, policy.rejected / rejected_length
     margin = beta * (chosen_mean - rejected_mean - gamma_beta_ratio - alpha * standardised)

@@ -32,7 +32,7 @@ def bco_loss(
     delta = 0.0
     if shift:
         rewards = torch.cat([chosen, rejected]).detach()
-        mean, count = (rewards.new_zeros(2) if state is None else state).unbind()
+        mean, count = rewards.new_zeros(2) if state is None else state[:2]
         total = count + len(rewards)
         delta = mean + (rewards - mean).sum() / total
         state = torch.stack([delta, total])

@@ -3,13 +3,14 @@
 Changes against dpo.py: one beta per batch, adapted to the gaps D = r_chosen - r_rejected, and outliers are
 left out:
 
-    mu, s  <- 0.9 (mu, s) + 0.1 (mean, std of D over the batch)
+    mu, s  <- 0.9 (mu, s) + 0.1 (mean, std of D over the batch), the plain mean over the first ten batches
     keep   floor((1 - drop) B) pairs, drawn without replacement with weight exp(-((D - mu) / s)^2 / 2)
     beta_b  = max(beta * (1 + alpha * (mean of kept D - mu)), 0.001)
     loss    = mean over the kept of -log sigmoid(beta_b * D)
 
-All of it but the last D is without gradient. The released code starts mu and s at 0, which makes s far too
-small for the first steps and drops all but the centre; here they start as the first batch's own.
+All of it but the last D is without gradient. The released code starts mu and s at 0, and s stays far below
+the deviations seen for tens of steps. To begin with the first batch's own would not mend that: the policy is
+the reference then, and all of its gaps are 0.
 """
 
 import torch
@@ -24,9 +25,14 @@ SMALLEST_BETA = 1e-3
 
 
 def update_moments(values: Tensor, state: Tensor | None) -> Tensor:
-    """Running averages [2] of mean and population standard deviation; a first batch gives its own."""
+    """Running averages of mean and population standard deviation, and the number of batches: [3] -> [3].
+
+    Plain means until the last batch has no more weight than 1 - MOMENTUM, then exponential ones.
+    """
+    *before, count = values.new_zeros(3) if state is None else state
+    share = (1 / (count + 1)).clamp(min=1 - MOMENTUM)
     moments = torch.stack([values.mean(), values.std(correction=0)])
-    return moments if state is None else MOMENTUM * state + (1 - MOMENTUM) * moments
+    return torch.cat([torch.lerp(torch.stack(before), moments, share), count[None] + 1])
 
 
 @couples_pairs
@@ -42,14 +48,14 @@ def beta_dpo_loss(
 ) -> PreferenceLoss:
     """alpha: how strongly beta follows the gaps. drop: share of the batch left out, their losses are 0.
 
-    state [2]: running mean and standard deviation of the gaps.
+    state [3]: running mean and standard deviation of the gaps, and of how many batches.
     """
     if not 0 <= drop < 1:
         raise ValueError(f"drop is {drop}, expected a share in [0, 1)")
     chosen_ratio, rejected_ratio = log_ratios(policy, reference)
     gap = chosen_ratio - rejected_ratio
     fixed = gap.detach()
-    mean, deviation = state = update_moments(fixed, state)
+    mean, deviation, _ = state = update_moments(fixed, state)
     keep = _draw(fixed, mean, deviation, max(1, int((1 - drop) * len(gap) + 1e-9)), generator)
     adapted = (beta * (1 + alpha * (fixed[keep].mean() - mean))).clamp(min=SMALLEST_BETA)
     share = torch.zeros_like(fixed).index_fill(0, keep, len(gap) / len(keep))  # mean over B = mean over kept

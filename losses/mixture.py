@@ -7,8 +7,8 @@ get those (losses/contract.py).
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from losses.contract import takes
 from losses.types import LossFunction, PairLogps, PreferenceLoss
@@ -26,7 +26,7 @@ def mixture_loss(
     reverse_kl: Tensor | None = None,
     kl: Tensor | None = None,
 ) -> PreferenceLoss:
-    """sum_k weights[k] * parts[k](policy, reference), per pair. state [number of remembering parts, 2]."""
+    """sum_k weights[k] * parts[k](policy, reference), per pair. state: a row for each part that remembers."""
     if not parts or len(parts) != len(weights):
         raise ValueError(
             f"mixture has {len(parts)} parts and {len(weights)} weights, expected as many of each"
@@ -40,9 +40,11 @@ def mixture_loss(
             own["state"] = next(remembered)
         outcomes.append(part(policy, reference, **own))
     states = [
-        policy.chosen.new_zeros(2) if outcome.state is None else outcome.state  # a row each, used or not
+        outcome.losses.new_zeros(1) if outcome.state is None else outcome.state  # a row each, used or not
         for part, outcome in zip(parts, outcomes, strict=True)
         if takes(part, "state")
     ]
     losses = sum(weight * outcome.losses for weight, outcome in zip(weights, outcomes, strict=True))
-    return outcomes[0]._replace(losses=losses, state=torch.stack(states) if states else None)
+    return outcomes[0]._replace(
+        losses=losses, state=pad_sequence(states, batch_first=True) if states else None
+    )

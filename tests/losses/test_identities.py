@@ -12,7 +12,7 @@ from losses.alpha_po import alpha_po_loss
 from losses.aot import aot_loss
 from losses.apo import apo_down_loss, apo_zero_loss
 from losses.bco import bco_loss
-from losses.beta_dpo import beta_dpo_loss
+from losses.beta_dpo import beta_dpo_loss, update_moments
 from losses.cal_dpo import cal_dpo_loss
 from losses.contract import takes
 from losses.cpo import cpo_loss
@@ -489,16 +489,16 @@ def test_beta_dpo_without_adaptation_is_dpo():
 
 def test_beta_dpo_raises_beta_for_clear_batches():
     """Running mean 0, batch mean gap 2: after the update mu = 0.2, beta = 0.1 * (1 + 0.5 * (2 - 0.2))."""
-    state = torch.tensor([0.0, 1.0]).double()
+    state = torch.tensor([0.0, 1.0, 100.0]).double()
     policy, reference = pairs([1.0, 3.0], [0.0, 0.0]), pairs([0.0, 0.0], [0.0, 0.0])
     result = beta_dpo_loss(policy, reference, beta=0.1, alpha=0.5, drop=0.0, state=state)
     close(result, dpo_loss(policy, reference, beta=0.19))
-    assert result.state.tolist() == pytest.approx([0.2, 0.9 * 1 + 0.1 * 1])
+    assert result.state.tolist() == pytest.approx([0.2, 0.9 * 1 + 0.1 * 1, 101])
 
 
 def test_beta_dpo_passes_no_gradient_through_its_beta():
     """beta = 0.1 * (1 + 0.5 * (2 - 0.2)) = 0.19 for the whole batch, as a constant."""
-    state = torch.tensor([0.0, 1.0]).double()
+    state = torch.tensor([0.0, 1.0, 100.0]).double()
     policy, reference = pairs([1.0, 3.0], [0.0, 0.0]), pairs([0.0, 0.0], [0.0, 0.0])
     mine = slopes(beta_dpo_loss, policy, reference, beta=0.1, alpha=0.5, drop=0.0, state=state)
     for got, want in zip(mine, slopes(dpo_loss, policy, reference, beta=0.19), strict=True):
@@ -506,11 +506,31 @@ def test_beta_dpo_passes_no_gradient_through_its_beta():
 
 
 def test_beta_dpo_rewards_use_the_adapted_beta():
-    state = torch.tensor([0.0, 1.0]).double()
+    state = torch.tensor([0.0, 1.0, 100.0]).double()
     policy, reference = pairs([1.0, 3.0], [-1.0, 0.0]), pairs([0.0, 0.0], [0.0, 0.0])
     result = beta_dpo_loss(policy, reference, beta=0.1, alpha=0.0, drop=0.0, state=state)
     assert result.chosen_rewards.tolist() == pytest.approx([0.1, 0.3])
     assert result.rejected_rewards.tolist() == pytest.approx([-0.1, 0.0])
+
+
+def test_moments_are_plain_means_over_ten_batches_and_exponential_ones_then():
+    torch.manual_seed(0)
+    batches = torch.randn(30, 8).double() * torch.arange(30.0)[:, None]  # the first batch has no gaps
+    moments = torch.stack([batches.mean(1), batches.std(1, correction=0)], 1)
+    state, expected = None, None
+    for count, batch in enumerate(batches, start=1):
+        state = update_moments(batch, state)
+        expected = moments[:count].mean(0) if count <= 10 else 0.9 * expected + 0.1 * moments[count - 1]
+        torch.testing.assert_close(state[:2], expected)
+    assert state[2] == 30
+
+
+def test_gaps_of_the_first_step_do_not_make_those_of_the_second_outliers():
+    """At the first step policy and reference differ by rounding."""
+    torch.manual_seed(0)
+    rounding, gaps = torch.randn(64).double() * 1e-7, torch.randn(64).double()
+    mean, deviation, _ = update_moments(gaps, update_moments(rounding, None))
+    assert (gaps - mean).std() / deviation < 2.5
 
 
 def test_beta_dpo_averages_over_the_pairs_it_keeps():
@@ -526,7 +546,7 @@ def test_beta_dpo_averages_over_the_pairs_it_keeps():
 def test_beta_dpo_drops_outliers():
     """After the update mu = 0.9 * 55 - 0.1 * 125 = 37, s = 22: the outlier is at -25 s, others at -2 s."""
     policy, reference = pairs([0.1, -0.2, 0.3, -500.0], [0.0] * 4), pairs([0.0] * 4, [0.0] * 4)
-    state = torch.tensor([55.0, 1e-6]).double()
+    state = torch.tensor([55.0, 1e-6, 100.0]).double()
     settings = {"beta": 0.1, "alpha": 0.0, "drop": 0.25, "state": state}
     for seed in range(20):
         generator = torch.Generator().manual_seed(seed)
