@@ -1,7 +1,7 @@
 """DPO training, top to bottom: pairs, reference log-probs, loop, checkpoint.
 
     python train_dpo.py +exp=quickstart loss.beta=0.05
-    python train_dpo.py +exp=quickstart loss=ipo               # any file of conf/loss
+    python train_dpo.py +exp=quickstart loss=ipo               # or another of README's losses
     torchrun --nproc-per-node 8 train_dpo.py model=pretrained model.path=...     # model/distributed.py
 
 The reference is never a second model: before its first step the policy *is* the reference, so it scores the
@@ -22,7 +22,7 @@ from torch import Tensor
 from conf.program import checkpoint_folder, claim_output, loss_function, program, training_objective
 from conf.schema import Config
 from data.audit import check_whole_steps, print_audit
-from data.columns import columns_digest, read_columns
+from data.columns import columns_digest, is_columns, read_columns, read_reference
 from data.jsonl import digest, write_provenance
 from data.pairs import (
     PairBatch,
@@ -128,8 +128,8 @@ def reference_columns(
 
     Before its first step the policy is the reference; with adapters it is for ever, with them switched off.
     """
-    if cfg.run.reference and cfg.run.reference.endswith(".safetensors"):  # made elsewhere, such as a mixture
-        return read_columns(cfg.run.reference, pairs)
+    if is_columns(cfg.run.reference):  # none, or made elsewhere, such as a mixture
+        return read_reference(cfg.run.reference, pairs)
     reference = checkpoint_folder(cfg, cfg.run.reference) if cfg.run.reference else start
     same = reference == start and (done == 0 or cfg.model.lora.rank > 0)
     where = {"dtype": compute.dtype, "device": compute.device.type}
@@ -194,7 +194,7 @@ def main(cfg: Config) -> int | None:
     """Compose, read, load, score the reference, loop, save."""
     torch.manual_seed(cfg.run.seed)
     compute = Compute.choose(cfg.device, cfg.model.dtype).join()
-    loss_fn = loss_function(cfg.loss)
+    loss_fn = loss_function(cfg.loss, sums_only=True)
 
     start = checkpoint_folder(cfg, cfg.run.init)
     tokenizer = load_tokenizer(start)

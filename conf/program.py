@@ -19,8 +19,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
 from conf.schema import Config
-from data.columns import columns_digest
+from data.columns import columns_digest, is_columns
 from data.jsonl import write_provenance
+from losses.contract import takes
 from model.checkpoint import weights_digest
 from model.distributed import finish, leave
 from model.training import read_position
@@ -134,22 +135,46 @@ def samples_folder(cfg: Config, checkpoint: str | None = None) -> Path:
     return Path(cfg.run.dir, re.sub(r"[^A-Za-z0-9_.-]+", "_", name))
 
 
-def loss_function(cfg: DictConfig) -> functools.partial:
-    """The function conf/loss names, its keywords checked now: a partial complains only at its first call."""
+def loss_function(cfg: DictConfig, sums_only: bool = False) -> functools.partial:
+    """The function conf/loss names, its settings checked now: a partial complains only at its first call.
+
+    sums_only: refuse a loss that asks for more than log-prob sums and has no substitute.
+    """
     loss = hydra.utils.instantiate(cfg)
+    check_settings(loss, "loss")
+    asked = [name for name in ("forward_kl", "reverse_kl", "log_weight") if takes(loss, name)]
+    if sums_only and asked:
+        raise ValueError(
+            f"loss {cfg._target_} asks for {', '.join(asked)}, which this program does not measure; train "
+            "with python -m variants.train_measured"
+        )
+    return loss
+
+
+def check_settings(loss: functools.partial, where: str) -> None:
+    """ValueError for settings that the loss, or one inside it, does not take or that turn it around."""
     try:
         inspect.signature(loss.func).bind_partial(*loss.args, **loss.keywords)
     except TypeError as error:
         known = ", ".join(
             p.name for p in inspect.signature(loss.func).parameters.values() if p.kind == p.KEYWORD_ONLY
         )
-        raise ValueError(f"loss {cfg._target_}: {error}; it takes {known}") from None
+        name = f"{loss.func.__module__}.{loss.func.__name__}"
+        raise ValueError(f"{where} {name}: {error}; it takes {known}") from None
     beta, smoothing = loss.keywords.get("beta", 1), loss.keywords.get("label_smoothing", 0)
     if not isinstance(beta, int | float) or not 0 < beta < math.inf:
-        raise ValueError(f"loss.beta is {beta!r}, expected a number above 0")
+        raise ValueError(f"{where}.beta is {beta!r}, expected a number above 0")
     if not isinstance(smoothing, int | float) or not 0 <= smoothing < 0.5:
-        raise ValueError(f"loss.label_smoothing is {smoothing!r}, expected at least 0 and below 0.5")
-    return loss
+        raise ValueError(f"{where}.label_smoothing is {smoothing!r}, expected at least 0 and below 0.5")
+    parts, weights = (loss.keywords.get(name, ()) for name in ("parts", "weights"))
+    if len(parts) != len(weights):
+        raise ValueError(
+            f"{where} has {len(parts)} parts and {len(weights)} weights, expected as many of each"
+        )
+    inside = {f"parts.{i}": part for i, part in enumerate(parts)} | {"loss": loss.keywords.get("loss")}
+    for name, part in inside.items():
+        if isinstance(part, functools.partial):
+            check_settings(part, f"{where}.{name}")
 
 
 def claim_output(folder: Path, objective: dict, last_step: int, start: Path | None) -> int:
@@ -204,7 +229,7 @@ def differing(value: object, other: object) -> object:
 def reference_digest(cfg: Config) -> str | None:
     """What tells one `run.reference` from another: the digest of a file, or of a checkpoint's weights."""
     name = cfg.run.reference
-    if name and name.endswith(".safetensors"):
+    if is_columns(name):
         return columns_digest(name)
     return weights_digest(checkpoint_folder(cfg, name)) if name else None
 

@@ -29,7 +29,9 @@ class RunConfig:
     checkpoint: str = (
         MISSING  # checkpoint to sample: base (model.path), dpo, sft, another run's x/dpo, a folder
     )
-    reference: str | None = MISSING  # reference policy; null: the policy before its first step
+    reference: str | None = (
+        MISSING  # null: the policy before its first step; none: 0; a checkpoint or columns
+    )
 
 
 @dataclass

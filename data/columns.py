@@ -14,6 +14,8 @@ from data.pairs import hash_ids
 from data.reference_cache import Sides, read_shard, write_shard
 from data.types import PreferencePair
 
+NONE = "none"  # the name of no reference
+
 
 def column_keys(pair: PreferencePair) -> tuple[bytes, bytes]:
     """16 bytes naming each side of this very pair: (chosen, rejected)."""
@@ -45,14 +47,29 @@ def read_columns(path: Path | str, pairs: Sequence[PreferencePair]) -> list[Side
 
 
 def columns_digest(path: Path | str) -> str:
-    """What tells the file from others."""
-    return file_digest(existing(path))
+    """What tells the file from others, or NONE."""
+    return NONE if path == NONE else file_digest(existing(path))
 
 
 def existing(path: Path | str) -> Path:
     if not Path(path).exists():
         raise FileNotFoundError(f"{path} does not exist; a program in variants/ writes such files")
     return Path(path)
+
+
+def is_columns(reference: str | None) -> bool:
+    """Whether `run.reference` gives numbers per token instead of a checkpoint."""
+    return reference is not None and (reference == NONE or reference.endswith(".safetensors"))
+
+
+def read_reference(name: str, pairs: Sequence[PreferencePair]) -> list[Sides]:
+    """The columns of a file, or with "none" those of a reference that is left out: 0."""
+    if name != NONE:
+        return read_columns(name, pairs)
+    return [
+        tuple(np.zeros(len(ids), np.float32) for ids in (pair.chosen_ids, pair.rejected_ids))
+        for pair in pairs
+    ]
 
 
 def check_lengths(pair: PreferencePair, sides: Sides, path: Path | str) -> None:

@@ -49,11 +49,11 @@ def needs_whole_batch(loss: LossFunction) -> bool:
 def takes(loss: LossFunction, name: str) -> bool:
     """Whether the loss has a keyword of that name: `state`, `kl`, `log_weight`, ...
 
-    A mixture takes what one of its parts takes, and WPO remembers what the loss inside it remembers.
+    A mixture takes what one of its parts takes, and WPO what the loss inside it takes.
     """
     settings = loss.keywords if isinstance(loss, functools.partial) else {}
     if "parts" in settings:
         return any(takes(part, name) for part in settings["parts"])
-    if name == "state" and "loss" in settings:
+    if "loss" in settings and name != "log_weight":
         return takes(settings["loss"], name)
     return name in inspect.signature(loss).parameters

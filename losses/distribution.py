@@ -1,8 +1,9 @@
 """What some methods need beyond the target's log-prob: sums over the whole vocabulary at each position.
 
-`token_statistics` (WPO's weights, entropies for the log) visits the vocabulary in the tiles of logprobs.py
-and has no gradient. `token_kl` (TDPO, TIS-DPO) compares two full distributions with a gradient to the policy;
-it holds the logits of a few rows at a time and computes them again in the backward pass: six products.
+`token_statistics` (log sum pi^2 for WPO's weights, and entropies) visits the vocabulary in the tiles of
+logprobs.py and has no gradient. `token_kl` (TDPO, TIS-DPO) compares two full distributions with a gradient to
+the policy; it holds the logits of a few rows at a time and computes them again in the backward pass: six
+products.
 Neither can run from a cache of log-probs.
 """
 
@@ -14,9 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from losses.logprobs import TILE, blocks, tile_logits
 
-LOGITS = (
-    2**23
-)  # elements of one model's logits that token_kl holds; each chunk adds to the whole head's gradient
+LOGITS = 2**23  # of one model that token_kl holds; each chunk adds to the whole head's gradient
 CUDA_LOGITS = 2**25
 
 

@@ -6,9 +6,9 @@ under the reference,
     loss = -log sigmoid(beta * (r_chosen - r_rejected - penalty * max(0, -r_chosen)))
 
 `penalty` is the paper's lambda, 50 (5 to 500 tried), with beta 0.3. Public implementations that add or even
-subtract the penalty outside the sigmoid differ from the paper. At the reference the subgradient of max is
-0, so the first step is plain DPO; later the gradient on the chosen log-prob is up to 1 + lambda times
-larger: clip.
+subtract the penalty outside the sigmoid differ from the paper. Below the reference the gradient on the chosen
+log-prob is up to 1 + lambda times DPO's: clip. Exactly at it the subgradient of max is 0; but the reference
+was scored in other batches, so rounding puts about half of a first step's pairs below.
 """
 
 import torch.nn.functional as F

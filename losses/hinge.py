@@ -5,7 +5,8 @@ Changes against dpo.py: a pair stops contributing once its margin reaches 1 / be
 
     loss = max(0, 1 - beta * (r_chosen - r_rejected))
 
-The original SLiC-HF has no reference and adds a likelihood term; mix with sft.py for that.
+The original SLiC-HF has no reference and adds a likelihood term: run.reference=none, in a mixture with
+sft.py.
 """
 
 from losses.types import PairLogps, PreferenceLoss, log_ratios

@@ -5,8 +5,8 @@ further,
 
     loss = -log sigmoid(beta * (r_chosen - max(0, r_rejected)))
 
-At r_rejected = 0, where training starts, `clamp` has gradient 1 (relu 0, maximum 1/2), so the first step is
-DPO's. Rewards are logged unclamped.
+At r_rejected = 0 `clamp` has gradient 1 (relu 0, maximum 1/2), which is DPO's. Training starts there up to
+rounding, which puts about half of a first step's pairs below. Rewards are logged unclamped.
 """
 
 import torch.nn.functional as F

@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 class PairLogps(NamedTuple):
-    """Summed (weighted) completion log-probs of one model on B pairs, float32.
+    """Summed (weighted) completion log-probs of one model on B pairs; a cached reference's are float64.
 
     The lengths are numbers of completion tokens, end token included; losses that average need them.
     """

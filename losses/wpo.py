@@ -38,8 +38,11 @@ def wpo_loss(
     clamp: bool = True,
     state: Tensor | None = None,
     log_weight: Tensor | None = None,
+    forward_kl: Tensor | None = None,
+    reverse_kl: Tensor | None = None,
+    kl: Tensor | None = None,
 ) -> PreferenceLoss:
-    """loss: the pairwise loss to be weighted, its settings bound; `state` is that loss's.
+    """loss: the pairwise loss to be weighted, its settings bound; `state` and measurements are that loss's.
 
     log_weight [B]: see log_weights.
     """
@@ -51,5 +54,7 @@ def wpo_loss(
             "train with python -m variants.train_measured"
         )
     weight = log_weight.detach().exp()
-    weighted = loss(policy, reference, state=state) if takes(loss, "state") else loss(policy, reference)
+    known = {"state": state, "forward_kl": forward_kl, "reverse_kl": reverse_kl, "kl": kl}
+    given = {name: value for name, value in known.items() if takes(loss, name)}
+    weighted = loss(policy, reference, **given)
     return weighted._replace(losses=weighted.losses * (weight.clamp(max=1) if clamp else weight))

@@ -234,6 +234,22 @@ def test_another_reference_of_the_same_name_is_another_objective(train, tiny_pol
         assert "out/t/dpo: finished" in capsys.readouterr().out
 
 
+def test_without_a_reference_the_margin_is_the_policys_and_nothing_is_scored(train):
+    assert train("run.reference=none", "loss.beta=0.01") == 0
+    first = metrics()[0]
+    assert first["rewards/chosen"] == pytest.approx(0.01 * first["logps/chosen"], rel=1e-5)
+    assert first["rewards/rejected"] == pytest.approx(0.01 * first["logps/rejected"], rel=1e-5)
+    assert first["loss"] != pytest.approx(math.log(2), abs=1e-3)
+    assert not Path("out/reference_logps").exists()
+
+
+def test_a_loss_without_a_reference_trains_the_same_with_none(train):
+    assert train("loss=simpo") == 0
+    assert train("loss=simpo", "run.name=none", "run.reference=none") == 0
+    none = weights("none")
+    assert all(torch.equal(tensor, none[name]) for name, tensor in weights().items())
+
+
 def test_nan_stops_before_anything_is_saved_and_names_the_problems(train, monkeypatch, capsys):
     real = train_dpo.completion_logps
     calls = iter(range(100))
@@ -293,6 +309,24 @@ def test_a_misspelt_key_or_wrong_type_stops_composition(override):
 def test_a_loss_turned_around_is_refused(override):
     with pytest.raises(ValueError, match=override.partition("=")[0]):
         loss_function(compose_config("+exp=quickstart", override).loss)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ("loss=mpo", "+loss.parts.0.betta=0.3"),
+            r"loss\.parts\.0 losses\.dpo\.dpo_loss: .*betta.* it takes beta",
+        ),
+        (("loss=mpo", "loss.parts.0.beta=-1"), r"loss\.parts\.0\.beta is -1"),
+        (("loss=mpo", "loss.weights=[1.0]"), r"loss has 3 parts and 1 weights"),
+        (("loss=wpo", "+loss.loss.betta=0.3"), r"loss\.loss losses\.dpo\.dpo_loss: .*betta"),
+        (("loss=wpo", "loss.loss.beta=-0.3"), r"loss\.loss\.beta is -0.3"),
+    ],
+)
+def test_a_mistake_in_a_loss_inside_another_is_refused(overrides, message):
+    with pytest.raises(ValueError, match=message):
+        loss_function(compose_config(*overrides).loss)
 
 
 def test_every_experiment_and_loss_composes():

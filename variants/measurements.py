@@ -21,6 +21,7 @@ from torch import Tensor
 
 from conf.program import checkpoint_folder
 from conf.schema import Config
+from data.columns import is_columns
 from data.pairs import PairBatch, collate
 from data.reference_cache import Sides
 from data.types import PreferencePair
@@ -48,9 +49,9 @@ def reference_model(
     """The reference in memory, frozen; the policy itself when it has adapters; None when nothing asks."""
     if not asked(loss_fn, OF_REFERENCE):
         return None
-    if (cfg.run.reference or "").endswith(".safetensors"):
+    if is_columns(cfg.run.reference):
         raise ValueError(
-            f"run.reference is {cfg.run.reference}, which holds log-probs only; this loss asks for "
+            f"run.reference is {cfg.run.reference}, which is log-probs at most; this loss asks for "
             f"{', '.join(asked(loss_fn, OF_REFERENCE))}, so name a checkpoint"
         )
     folder = checkpoint_folder(cfg, cfg.run.reference) if cfg.run.reference else start

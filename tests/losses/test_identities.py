@@ -481,6 +481,16 @@ def test_kto_without_mismatched_completions_takes_the_batch_mean():
     close(kto_loss(POLICY, REFERENCE, beta=0.1), kto_loss(POLICY, REFERENCE, beta=0.1, kl=mean))
 
 
+def test_ktos_batch_mean_leaves_out_sides_without_weight():
+    """Labels without partners, log-ratios 1, 3 and 4: z0 is 8/3, not 8/6. A certain answer counts: 5/2."""
+    policy, reference = pairs([-4.0, 0.0, 0.0], [0.0, -2.0, -3.0]), pairs([-5.0, 0.0, 0.0], [0.0, -5.0, -7.0])
+    z0 = torch.tensor(8 / 3).double()
+    close(kto_loss(policy, reference, beta=0.1), kto_loss(policy, reference, beta=0.1, kl=z0))
+    certain, reference = pairs([0.0], [-3.0]), pairs([-5.0], [-3.0])
+    z0 = torch.tensor(5 / 2).double()
+    close(kto_loss(certain, reference, beta=0.1), kto_loss(certain, reference, beta=0.1, kl=z0))
+
+
 def test_beta_dpo_without_adaptation_is_dpo():
     close(
         beta_dpo_loss(POLICY, REFERENCE, beta=0.1, alpha=0.0, drop=0.0), dpo_loss(POLICY, REFERENCE, beta=0.1)
@@ -650,6 +660,20 @@ def test_wpo_passes_the_inner_loss_its_memory():
     second = wpo_loss(POLICY, REFERENCE, loss=bco, log_weight=log_weight, state=first.state)
     close(second, bco(POLICY, REFERENCE, state=bco(POLICY, REFERENCE).state))
     assert second.state[1] == 16
+
+
+def test_wpo_hands_on_what_the_loss_inside_asks_for():
+    kto = partial(kto_loss, beta=0.1)
+    kl = torch.tensor([3.0, 5.0]).double()
+    asked = [
+        name
+        for name in ("log_weight", "kl", "forward_kl", "state")
+        if takes(partial(wpo_loss, loss=kto), name)
+    ]
+    assert asked == ["log_weight", "kl"]
+    found = wpo_loss(POLICY, REFERENCE, loss=kto, log_weight=torch.zeros(4).double(), kl=kl)
+    close(found, kto(POLICY, REFERENCE, kl=kl))
+    assert not torch.allclose(found.losses, kto(POLICY, REFERENCE).losses)
 
 
 def test_wpo_refuses_values_that_belong_to_ranks():

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -21,11 +22,13 @@ from losses.tdpo import tdpo1_loss, tdpo2_loss, tis_dpo_loss
 from losses.types import PairLogps
 from losses.wpo import wpo_loss
 from model.checkpoint import load_model
+from model.training import Compute, Metrics
 from tests.test_train_dpo import SMALL, interrupt_after
 from variants import train_measured
 from variants.measurements import completion_hidden, measurements, mismatches
 
 WPO = partial(wpo_loss, loss=partial(dpo_loss, beta=0.3), clamp=False)
+CPU = Compute(torch.device("cpu"), "fp32")
 LOSSES = {
     "tdpo1": partial(tdpo1_loss, beta=0.3),
     "tdpo2": partial(tdpo2_loss, beta=0.3),
@@ -183,6 +186,66 @@ def test_sides_without_weight_do_not_move_ktos_reference_point(models, pairs):
     assert found["kl"].shape == (len(pairs),)
 
 
+def noted(trainer, model, batch, *measure) -> Metrics:
+    """What a trainer notes of a batch under DPO with beta 1."""
+    metrics = Metrics()
+    loss = partial(dpo_loss, beta=1.0)
+    trainer.pair_losses(model, batch, loss, *measure, CPU, metrics)
+    return metrics
+
+
+def nothing(hidden, batch) -> dict:
+    return {}
+
+
+def one_label_each(model, pairs, desirable: int):
+    """A batch of labels without partners, the first `desirable` of them chosen, with rewards of -1; the others'
+    are -2."""
+    weights = [
+        (np.full(len(pair.chosen_ids), i < desirable), np.full(len(pair.rejected_ids), i >= desirable))
+        for i, pair in enumerate(pairs)
+    ]
+    scored = train_dpo.score(model, CPU, pairs)
+    reference = [tuple(logps + (1 + side) / len(logps) for side, logps in enumerate(sides)) for sides in scored]
+    return collate(pairs, range(len(pairs)), weights, reference)
+
+
+def test_metrics_of_labels_without_partners_are_means_over_their_own_side(models, pairs):
+    """4 desirable rows at -1 and 12 undesirable ones at -2: margin 1, not the -0.25, -1.5, 1.25 of 16 each."""
+    model, rows = models[0], (pairs * 4)[:16]
+    batch = one_label_each(model, rows, desirable=4)
+    means = noted(train_measured, model, batch, nothing).means()
+    logps = train_dpo.score(model, CPU, rows)
+    expected = {
+        "rewards/chosen": -1,
+        "rewards/rejected": -2,
+        "rewards/margins": 1,
+        "rewards/accuracies": 12 / 16,  # only the undesirable moved as their label wants
+        "logps/chosen": np.mean([chosen.sum() for chosen, _ in logps[:4]]),
+        "logps/rejected": np.mean([rejected.sum() for _, rejected in logps[4:]]),
+        "lengths/chosen": np.mean([len(row.chosen_ids) for row in rows[:4]]),
+        "lengths/rejected": np.mean([len(row.rejected_ids) for row in rows[4:]]),
+        "end_probability/chosen": np.mean([np.exp(chosen[-1]) for chosen, _ in logps[:4]]),
+    }
+    assert {name: means[name] for name in expected} == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_batch_without_one_of_the_labels_adds_nothing_to_its_metrics(models, pairs):
+    counts = noted(train_measured, models[0], one_label_each(models[0], pairs, desirable=0), nothing).counts
+    absent = {name for name, count in counts.items() if count == 0}
+    chosen = {f"{metric}/chosen" for metric in ("rewards", "logps", "lengths", "end_probability")}
+    assert absent == chosen | {"rewards/margins"}
+
+
+def test_metrics_of_pairs_are_train_dpos_to_the_bit(models, pairs):
+    batch = collate(pairs, range(len(pairs)), token_weights(pairs), token_weights(pairs))
+    mine, theirs = (
+        noted(trainer, models[0], batch, *measure).means()
+        for trainer, measure in ((train_measured, [nothing]), (train_dpo, []))
+    )
+    assert mine == theirs
+
+
 @pytest.fixture
 def train(run_program, tiny_policy, tiny_pairs):
     """train(*overrides) -> exit code of a short run of either program on the tiny policy."""
@@ -314,12 +377,17 @@ def test_a_mixed_reference_has_no_distributions(train, capsys, pairs, tiny_pairs
     Path("out").mkdir()
     write_columns("out/mixed.safetensors", everything, token_weights(everything))
     assert train("loss=tdpo2", "run.reference=out/mixed.safetensors") == 1
-    assert "which holds log-probs only; this loss asks for forward_kl" in capsys.readouterr().err
+    assert "which is log-probs at most; this loss asks for forward_kl" in capsys.readouterr().err
     assert train("loss=wpo", "run.reference=out/mixed.safetensors") == 0
 
 
 OWN = ("measure = ", "reference = reference_model(")  # statements of this program alone
-RENAMED = {"measure, ": "", "measure: Measure, ": "", "train_measured": "train_dpo"}
+RENAMED = {
+    "measure, ": "",
+    "measure: Measure, ": "",
+    "train_measured": "train_dpo",
+    "loss_function(cfg.loss)": "loss_function(cfg.loss, sums_only=True)",
+}
 
 
 def statements(module, function: str) -> str:
@@ -347,4 +415,6 @@ def test_the_loop_is_train_dpos_but_for_what_is_measured(function):
 @pytest.mark.parametrize("loss", ["tdpo1", "tdpo2", "tis_dpo", "wpo"])
 def test_train_dpo_names_the_program_that_can(train, capsys, loss):
     assert train(f"loss={loss}", main=train_dpo.main) == 1
-    assert "python -m variants.train_measured" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "python -m variants.train_measured" in said.err
+    assert "pairs " not in said.out  # nothing was read before
