@@ -7,6 +7,7 @@ The same loop as train_dpo.py with one side, no reference and a mean over comple
 `model.path: null` it first builds a tokenizer and a new model from `model.architecture`.
 """
 
+import shutil
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -19,11 +20,11 @@ from conf.program import checkpoint_folder, claim_output, program, training_obje
 from conf.schema import Config
 from data.jsonl import digest, iterate_jsonl, write_provenance
 from data.pairs import PairBatch, collate, epoch_order, microbatches, split_by_problem, token_count
-from data.tokenizer import Tokenizer, check_vocabulary, load_tokenizer, train_tokenizer
+from data.tokenizer import Tokenizer, check_vocabulary, load_tokenizer, read_json, train_tokenizer
 from data.toy import demonstrations
 from data.types import PreferencePair
 from model.checkpoint import weights_digest
-from model.distributed import on_first, reshard, shard, share, total
+from model.distributed import on_first, reshard, share, total
 from model.families import parse_config
 from model.optim import adamw, clip_grad_norm
 from model.training import (
@@ -32,6 +33,7 @@ from model.training import (
     Metrics,
     MetricsLog,
     Plan,
+    as_trained,
     check_finite,
     compile_blocks,
     due,
@@ -73,6 +75,25 @@ def tokenise(rows: list[dict], tokenizer: Tokenizer, cfg: Config) -> tuple[list[
     if not examples:
         raise ValueError(f"no demonstration to train on ({dict(dropped)})")
     return examples, dropped
+
+
+def own_tokenizer(rows: list[dict], cfg: Config) -> Path:
+    """The folder of a tokenizer trained on the demonstrations; made anew when they or its size are others.
+
+    One that lies there without a note of what made it is taken as it is.
+    """
+    texts = [row["prompt"] + row["completion"] for row in rows]
+    folder, size = Path(cfg.run.dir, "tokenizer"), cfg.data.demonstrations.vocabulary
+    meta, made_of = folder.with_name("tokenizer.meta.json"), digest(texts, size)
+    if folder.exists() and (not meta.exists() or read_json(meta).get("made_of") == made_of):
+        return folder
+    staging = folder.with_name(".tokenizer.making")
+    shutil.rmtree(staging, ignore_errors=True)
+    train_tokenizer(texts, staging, size)
+    shutil.rmtree(folder, ignore_errors=True)
+    write_provenance(folder, made_of=made_of)
+    staging.rename(folder)
+    return folder
 
 
 def new_model(cfg: Config, tokenizer: Tokenizer) -> Transformer:
@@ -124,10 +145,12 @@ def main(cfg: Config) -> int | None:
 
     rows = read_demonstrations(cfg)
     start = checkpoint_folder(cfg, cfg.run.init) if cfg.model.path or cfg.run.init else None
-    vocabulary = start or Path(cfg.run.dir, "tokenizer")
-    if not on_first(vocabulary.exists):
-        texts = [row["prompt"] + row["completion"] for row in rows]
-        on_first(train_tokenizer, texts, vocabulary, cfg.data.demonstrations.vocabulary)
+    vocabulary = start or on_first(own_tokenizer, rows, cfg)
+    if start is None and cfg.model.lora.rank:
+        raise ValueError(
+            f"model.lora.rank is {cfg.model.lora.rank}, and there is no checkpoint to adapt: set model.path "
+            "or run.init, or train all weights with model.lora.rank=0"
+        )
     tokenizer = load_tokenizer(vocabulary)
     examples, dropped = tokenise(rows, tokenizer, cfg)
     train, held_out = split_by_problem(examples, cfg.data.validation_share, cfg.run.seed)
@@ -151,7 +174,7 @@ def main(cfg: Config) -> int | None:
         resumed = out if done else None
         model = load_policy(start or out, resumed, compute, cfg.model.check_weights, **cfg.model.lora)
     else:
-        model = shard(new_model(cfg, tokenizer).to(compute.device, compute.weights), compute.device)
+        model = as_trained(new_model(cfg, tokenizer).to(compute.device, compute.weights), compute)
     check_vocabulary(tokenizer, model.config.vocab_size)
     model.checkpoint_activations = cfg.model.activation_checkpointing
     if cfg.model.compile:

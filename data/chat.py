@@ -41,7 +41,11 @@ def conversation_ids(
 
 
 def completion_ids(tokenizer: Tokenizer, prompt: Messages, answer: Messages, opening: str) -> list[int]:
-    """Ids of what the template writes for `answer` after the rendered prompt `opening`."""
+    """Ids of what the template writes for `answer` after the rendered prompt `opening`, to its end of turn.
+
+    That is the first stop token behind the last message's content: a template may write more behind it, and
+    one that writes none gets it here.
+    """
     text = tokenizer.render(prompt + answer)
     if not text.startswith(opening):
         at = next((i for i, (a, b) in enumerate(zip(text, opening, strict=False)) if a != b), len(text))
@@ -50,8 +54,13 @@ def completion_ids(tokenizer: Tokenizer, prompt: Messages, answer: Messages, ope
             f"({opening[at : at + 40]!r} alone, {text[at : at + 40]!r} with the answer), so inference would "
             "not see the trained prompt; store prompt_ids, chosen_ids, rejected_ids, or change the template"
         )
-    ids = tokenizer.vocabulary.encode(text[len(opening) :], control=True, start=False)
+    body = text[len(opening) :]
+    ids = tokenizer.vocabulary.encode(body, control=True, start=False)
     ends = [n for n, i in enumerate(ids) if i in tokenizer.stop_ids]
+    content = str(answer[-1].get("content") or "").strip()
+    if content and content in body:  # else the template writes it in another way, and the last stop has to do
+        behind = tokenizer.vocabulary.encode(body.rpartition(content)[2], control=True, start=False)
+        ends = ends[len(ends) - sum(i in tokenizer.stop_ids for i in behind) :][:1]
     return ids[: ends[-1] + 1] if ends else [*ids, tokenizer.end_id()]
 
 

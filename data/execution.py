@@ -143,7 +143,8 @@ def content_key(job: Job, config: SandboxConfig, zygote: Zygote) -> str:
         program.get("mode", "split"),
         hashlib.sha256(encode_data(data)).hexdigest() if data is not None else "",
         job.timeout or config.seconds,
-        (config.judge_seconds, config.memory_mb, config.output_mb, config.files, config.seed),
+        (config.judge_seconds, config.memory_mb, config.output_mb, config.scratch_mb, config.processes),
+        (config.files, config.seed),
         sorted(zygote.report["active"].items()),
     )
 

@@ -37,7 +37,7 @@ class PairBatch:
     row: Tensor  # [N] int64, 0..B-1 chosen, B..2B-1 rejected
     weights: Tensor  # [N] float32, 1 unless a method weighs tokens
     lengths: Tensor  # [2B] float32, completion tokens
-    last: Tensor  # [2B] int64, index into N of each completion's end token
+    last: Tensor  # [2B] int64, index into N of each completion's last token
     index: tuple[int, ...]  # B positions in the list of pairs
     reference: Tensor | None = None  # [2B] SUMS, weighted sums of the reference log-probs
 

@@ -237,6 +237,11 @@ def load_policy(
         load_adapters(model, resumed / "adapter")
     elif rank:
         add_adapters(model, rank, alpha, targets)
+    return as_trained(model, compute)
+
+
+def as_trained(model: Transformer, compute: Compute) -> Transformer:
+    """The model split over all processes, or on the one process's device."""
     if model.config.tied and compute.device.type == "cpu" and not several():
         model.embedding = TiedEmbedding(model.embedding)
     return shard(model, compute.device)

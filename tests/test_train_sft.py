@@ -42,6 +42,43 @@ def test_a_new_model_and_tokenizer_learn(run_program):
     assert load_model("out/t/sft").config.vocab_size == load_tokenizer("out/t/sft").size == 400
 
 
+def test_a_resumed_run_from_nothing_is_bit_identical(run_program, monkeypatch):
+    tied = ("model.architecture.tie_word_embeddings=true",)
+    assert run_program(train_sft.main, *SMALL, *tied, "run.name=straight") == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(train_sft, "Interrupt", interrupt_after(3))
+        assert run_program(train_sft.main, *SMALL, *tied) == 128 + 15
+    assert run_program(train_sft.main, *SMALL, *tied) == 0
+    straight = load_file("out/straight/sft/model.safetensors")
+    resumed = load_file("out/t/sft/model.safetensors")
+    assert all(torch.equal(tensor, straight[name]) for name, tensor in resumed.items())
+
+
+def test_adapters_need_a_checkpoint(run_program, capsys):
+    assert run_program(train_sft.main, *SMALL, "model.lora.rank=2") == 1
+    assert "there is no checkpoint to adapt" in capsys.readouterr().err
+
+
+def test_another_vocabulary_is_another_tokenizer_and_another_run(run_program, capsys, monkeypatch):
+    assert run_program(train_sft.main, *SMALL) == 0
+    made = []
+    monkeypatch.setattr(
+        train_sft,
+        "train_tokenizer",
+        lambda *given, real=train_sft.train_tokenizer: made.append(1) or real(*given),
+    )
+    assert run_program(train_sft.main, *SMALL) == 0
+    assert not made
+    assert run_program(train_sft.main, *SMALL, "data.demonstrations.vocabulary=390") == 0
+    assert "moved      out/t/sft to out/t/sft.1" in capsys.readouterr().out
+    assert load_tokenizer("out/t/tokenizer").size == load_tokenizer("out/t/sft").size == 390
+    assert load_tokenizer("out/t/sft.1").size == 400
+
+    Path("out/t/tokenizer.meta.json").unlink()  # somebody's own: taken as it is
+    assert run_program(train_sft.main, *SMALL, "data.demonstrations.vocabulary=395") == 0
+    assert made == [1]
+
+
 @pytest.mark.parametrize("lora", [(), ("model.lora.rank=2",)])
 def test_a_resumed_run_is_bit_identical(run_program, tiny_policy, monkeypatch, lora):
     start = (f"model.path={tiny_policy}", *lora)

@@ -43,7 +43,7 @@ TEMPLATES = {
     "{% if add_generation_prompt %}{{ '### Response:' }}{% endif %}",
     "phi3": "{{ bos_token }}{% for message in messages %}{{ '<|' + message.role + '|>' + '\n' }}"
     "{{ message.content + '<|end|>\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}",
+    "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% else %}{{ eos_token }}{% endif %}",
     "tracked": "{% for message in messages %}\n    {% if message.role == 'assistant' %}\n"
     "<|im_start|>assistant\n{% generation %}{{ message.content }}<|im_end|>{% endgeneration %}\n\n"
     "    {%- continue %}\n    {% endif %}\n<|im_start|>user\n{{ message.content | tojson }}<|im_end|>\n"
@@ -168,6 +168,22 @@ def test_a_completion_of_several_messages_ends_with_the_last_turn(with_template)
     _, chosen, _ = conversation_ids(ours, [QUESTION], [GOOD, QUESTION, GOOD], [BAD])
     assert chosen.count(ours.end_of_turn) == 3
     assert chosen[-1] == ours.end_of_turn
+
+
+def test_a_last_message_that_the_template_does_not_end_is_kept_and_ended(with_template):
+    ours = with_template(
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}"
+        "{% if not loop.last %}<|im_end|>\n{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}<|im_end|>\n<|im_start|>assistant\n{% endif %}"
+    )
+    _, chosen, _ = conversation_ids(ours, [QUESTION], [GOOD, QUESTION, BAD], [BAD])
+    assert chosen[-1] == ours.end_id()
+    assert ours.completion_text(chosen).endswith(BAD["content"].strip())
+
+
+def test_the_date_in_a_prompt_is_the_same_every_day(with_template):
+    ours = with_template("{{ strftime_now('%d %b %Y') }}{% for m in messages %}{{ m.content }}{% endfor %}")
+    assert ours.render([QUESTION]).startswith("26 Jul 2024")
 
 
 def test_without_an_end_of_turn_the_end_token_is_put(with_template):

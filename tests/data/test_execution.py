@@ -288,9 +288,10 @@ def test_a_cached_verdict_is_that_of_one_judge_and_interpreter(monkeypatch):
     class Zygote:
         report = {"active": {"split": ""}}
 
-    def key() -> str:
-        return content_key(Job(0, add("    return a + b\n")), CONFIG, Zygote())
+    def key(**limits: int) -> str:
+        return content_key(Job(0, add("    return a + b\n")), dataclasses.replace(CONFIG, **limits), Zygote())
 
+    assert len({key(), *(key(**{name: 17}) for name in ("processes", "scratch_mb", "memory_mb"))}) == 4
     keys = {key(), key()}
     assert len(keys) == 1
     for name, other in (("JUDGE_VERSION", -1), ("numpy_version", lambda: "0.1")):
