@@ -32,12 +32,12 @@ def focal_weights(
 def target_weights(chosen_pieces: Sequence[str], rejected_pieces: Sequence[str]) -> tuple[Tensor, Tensor]:
     """Weights [n_chosen] of 1, and [n_rejected] of 1 on lines that differ from the chosen text, 0 elsewhere.
 
-    The pieces are the texts of the tokens ("" for control tokens); a token belongs to the line it starts on.
+    The pieces are the texts of the tokens ("" for control tokens). Only a newline ends a line, and belongs to
+    the line it ends. A token counts if any of its characters is on a line that differs; one
+    without text, if the line it stands on does.
     """
-    chosen_text, rejected_text = "".join(chosen_pieces), "".join(rejected_pieces)
-    matcher = difflib.SequenceMatcher(
-        None, chosen_text.splitlines(), rejected_text.splitlines(), autojunk=False
-    )
+    texts = ("".join(pieces) for pieces in (chosen_pieces, rejected_pieces))
+    matcher = difflib.SequenceMatcher(None, *(text.split("\n") for text in texts), autojunk=False)
     differing = {
         line
         for tag, _, _, start, stop in matcher.get_opcodes()
@@ -46,7 +46,8 @@ def target_weights(chosen_pieces: Sequence[str], rejected_pieces: Sequence[str])
     }
     line, rejected = 0, torch.zeros(len(rejected_pieces))
     for position, piece in enumerate(rejected_pieces):
-        rejected[position] = float(line in differing)
+        touched = range(line, line + piece[:-1].count("\n") + 1)
+        rejected[position] = float(not differing.isdisjoint(touched))
         line += piece.count("\n")
     return torch.ones(len(chosen_pieces)), rejected
 

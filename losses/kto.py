@@ -13,8 +13,8 @@ completions. Both are clamped at 0 and biased, for these are not samples of the 
 moves with the labels: it is 0 while log-probs fall, as in most DPO-like runs, and the loss is then half of
 apo_zero's. Either way z0 carries no gradient.
 
-Labels without partners: a side whose token weights are 0 has log-ratio 0, a constant here; only the other
-side is trained (variants/unpaired.py).
+Labels without partners: a side whose token weights are 0 has log-probs of 0, under policy and reference. Its
+log-ratio of 0 is a constant here and no part of z0; only the other side is trained (variants/unpaired.py).
 """
 
 import torch
@@ -36,8 +36,10 @@ def kto_loss(
 ) -> PreferenceLoss:
     """kl: log-ratios (any number) of mismatched completions of the whole batch; None: the batch's own."""
     chosen_ratio, rejected_ratio = log_ratios(policy, reference)
-    measured = torch.cat([chosen_ratio, rejected_ratio]) if kl is None else kl
-    z0 = (measured.detach().sum() / max(1, measured.numel())).clamp(min=0)
+    if kl is None:
+        present = (torch.cat(policy[:2]) != 0) | (torch.cat(reference[:2]) != 0)
+        kl = torch.cat([chosen_ratio, rejected_ratio])[present]
+    z0 = (kl.detach().sum() / max(1, kl.numel())).clamp(min=0)
     desirable = desirable_weight * torch.sigmoid(beta * (z0 - chosen_ratio))
     undesirable = undesirable_weight * torch.sigmoid(beta * (rejected_ratio - z0))
     losses = (desirable + undesirable) / 2

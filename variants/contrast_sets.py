@@ -5,6 +5,9 @@
 Writes into out/<run.name>: swapped.jsonl, the pairs with chosen and rejected exchanged ("reverse DPO");
 chosen.jsonl and rejected.jsonl, each side as demonstrations for train_sft.py; and shuffled.jsonl, every pair
 swapped or not by a coin toss: a control from which nothing about right and wrong can be learnt.
+
+Pairs whose prompts are conversations give no demonstrations, for train_sft.py reads prompts as text:
+TIS-DPO(D) and (P) are for them, (S) is not.
 """
 
 import random
@@ -34,15 +37,15 @@ def swapped(pair: PreferencePair) -> PreferencePair:
     )
 
 
-def side_demonstrations(pairs: Sequence[PreferencePair], side: str, tokenizer: Tokenizer) -> list[dict]:
+def conversations(pairs: Sequence[PreferencePair], tokenizer: Tokenizer) -> list[str]:
+    """Task ids of the pairs whose prompt ids are not those of the prompt's text."""
+    return [pair.task_id for pair in pairs if tokenizer.prompt_ids(pair.prompt) != pair.prompt_ids]
+
+
+def side_demonstrations(pairs: Sequence[PreferencePair], side: str) -> list[dict]:
     """One side of every pair, each distinct answer once, as prompt and completion."""
     rows = {}
     for pair in pairs:
-        if tokenizer.prompt_ids(pair.prompt) != pair.prompt_ids:
-            raise ValueError(
-                f"{pair.task_id}: its prompt is a conversation, which train_sft.py cannot read as text; "
-                "use the estimator of variant=tis_dpo or tis_prompt"
-            )
         completion = getattr(pair, side)
         rows[pair.prompt, completion] = {
             "task_id": pair.task_id,
@@ -54,21 +57,28 @@ def side_demonstrations(pairs: Sequence[PreferencePair], side: str, tokenizer: T
 
 @program
 def main(cfg: Config) -> None:
-    """Read the pairs, write the four files."""
+    """Read the pairs, write the four files, or the two that need no prompts as text."""
     tokenizer = load_tokenizer(checkpoint_folder(cfg, cfg.run.init))
     pairs = training_pairs(cfg, tokenizer)
     coin = random.Random(cfg.run.seed)
     files = {
         "swapped": list(map(swapped, pairs)),
         "shuffled": [swapped(pair) if coin.random() < 0.5 else pair for pair in pairs],
-        "chosen": side_demonstrations(pairs, "chosen", tokenizer),
-        "rejected": side_demonstrations(pairs, "rejected", tokenizer),
     }
+    conversational = conversations(pairs, tokenizer)
+    if not conversational:
+        files |= {side: side_demonstrations(pairs, side) for side in ("chosen", "rejected")}
     for name, rows in files.items():
         path = Path(cfg.run.home, f"{name}.jsonl")
         write_jsonl(path, rows)
         write_provenance(path, pairs=cfg.data.pairs, rows=len(rows))
         print(f"written    {path}: {len(rows)} rows")
+    if conversational:
+        print(
+            f"skipped    chosen.jsonl, rejected.jsonl: {len(conversational)} of {len(pairs)} prompts are "
+            f"conversations (the first: {conversational[0]}), which train_sft.py cannot read as text; "
+            "use the estimator of variant=tis_dpo or tis_prompt"
+        )
 
 
 if __name__ == "__main__":

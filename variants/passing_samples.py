@@ -7,6 +7,7 @@ The main paper's baseline (arXiv:2410.18585): the samples of which DPO's pairs a
 Equal texts of a problem count once; unfinished answers are left out.
 """
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -20,6 +21,8 @@ from data.problems import load_problems
 from data.tokenizer import Tokenizer, load_tokenizer
 from data.types import Completion, ExecutionResult, Problem, Verdict
 from variants.settings import settings
+
+PROGRAM = "variants.passing_samples"  # as the files it wrote name it
 
 
 @dataclass
@@ -70,12 +73,25 @@ def samples_in(name: str) -> Path:
     return found
 
 
+def check_replaceable(path: Path, made_by: str, option: str) -> None:
+    """Refuse to write over a file that `made_by` did not write: elsewhere `option` names an input."""
+    meta = path.with_name(f"{path.name}.meta.json")
+    found = json.loads(meta.read_text()).get("program") if meta.exists() else None
+    if path.exists() and found != made_by:
+        raise ValueError(
+            f"{path} exists, and {meta.name} beside it does not say that {made_by} wrote it; "
+            f"give {option} another name to write to, or move the file"
+        )
+
+
 @program
 def main(cfg: Config) -> None:
     """Join completions with verdicts, keep what passed, write."""
     wanted = settings(cfg, PassingSettings)
     if not cfg.data.demonstrations.path:
         raise ValueError("data.demonstrations.path is not set: it names the file to write")
+    path = Path(cfg.data.demonstrations.path)
+    check_replaceable(path, PROGRAM, "data.demonstrations.path")
     folder = samples_in(wanted.samples)
     completions, results = (
         read_completions(folder / "completions.jsonl"),
@@ -88,10 +104,10 @@ def main(cfg: Config) -> None:
     rows = demonstrations(answers, problems, asked, load_tokenizer(checkpoint_folder(cfg, cfg.run.init)))
     if not rows:
         raise ValueError(f"{folder}: none of {len(completions)} answers passed")
-    path = Path(cfg.data.demonstrations.path)
     write_jsonl(path, rows)
     digests = {name: file_digest(folder / f"{name}.jsonl") for name in ("completions", "results")}
-    write_provenance(path, settings=asdict(wanted), inputs=digests, rows=len(rows), problems=len(answers))
+    counts = {"rows": len(rows), "problems": len(answers)}
+    write_provenance(path, program=PROGRAM, settings=asdict(wanted), inputs=digests, **counts)
     passed = sum(result.verdict == Verdict.PASSED for result in results)
     print(f"passing    {passed} of {len(results)} answers; {len(rows)} distinct, of {len(answers)} problems")
     print(f"written    {path}")

@@ -11,6 +11,7 @@ Its log-ratio is then 0 under any policy: a constant in the loss, and no gradien
 A row counts half in the loss, as a side of a pair does; weights of 2 and 2 make it the paper's mean over
 examples. The paper wants (desirable_weight * n_desirable) / (undesirable_weight * n_undesirable) between 1
 and 4/3; the range that follows is printed. Other losses must not be given these rows: half of each is empty.
+The metrics of variants.train_measured leave the empty sides out; train_dpo.py would average them in.
 """
 
 from collections import Counter
@@ -30,10 +31,11 @@ from data.problems import load_problems
 from data.reference_cache import Sides
 from data.tokenizer import Tokenizer, load_tokenizer
 from data.types import PreferencePair, Verdict
-from variants.passing_samples import samples_in
+from variants.passing_samples import check_replaceable, samples_in
 from variants.scoring import training_pairs
 from variants.settings import settings
 
+PROGRAM = "variants.unpaired"  # as the files it wrote name it
 SIDES = ("chosen", "rejected")
 
 
@@ -85,7 +87,9 @@ def main(cfg: Config) -> None:
     wanted = settings(cfg, UnpairedSettings)
     if not cfg.data.weights:
         raise ValueError("data.weights is not set: it names a file to write, beside data.pairs")
-    folder, path = samples_in(wanted.samples), Path(cfg.data.pairs)
+    path = Path(cfg.data.pairs)
+    check_replaceable(path, PROGRAM, "data.pairs")
+    folder = samples_in(wanted.samples)
     count = getattr(cfg.data, wanted.split, None)
     problems = load_problems(cfg.data.problems, wanted.split, count=count, seed=cfg.data.seed)
     prompts = {problem.task_id: problem.prompt for problem in problems}
@@ -96,7 +100,7 @@ def main(cfg: Config) -> None:
     tokenizer = load_tokenizer(checkpoint_folder(cfg, cfg.run.init))
     write_jsonl(path, [one_sided(sample, prompts[sample[0].task_id], tokenizer) for sample in kept])
     digests = {file.name: file_digest(file) for file in files}
-    write_provenance(path, settings=asdict(wanted), inputs=digests, rows=len(kept))
+    write_provenance(path, program=PROGRAM, settings=asdict(wanted), inputs=digests, rows=len(kept))
     pairs = training_pairs(cfg, tokenizer)
     write_columns(cfg.data.weights, pairs, [side_weights(pair) for pair in pairs])
     write_provenance(cfg.data.weights, pairs=str(path))

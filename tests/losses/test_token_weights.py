@@ -50,6 +50,29 @@ def test_target_weights_keep_the_lines_that_differ():
     assert weights[1].tolist() == [0, 0, 1, 0, 0, 0]
 
 
+@pytest.mark.parametrize("character", "\x0b\x0c\r\x1c\x1d\x1e\x85\u2028\u2029")
+def test_target_lines_end_at_a_newline_and_at_nothing_else(character):
+    first = f"a{character}b\n"
+    assert target_weights([first, "x\n", "c"], [first, "y\n", "c"])[1].tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("rejected", "expected"),
+    [
+        (["a", "\n    ", "y", "\n", "c"], [0, 1, 1, 1, 0]),  # with the indent of the line that differs
+        (["a", "\n", "    y", "\n", "c"], [0, 0, 1, 1, 0]),  # a newline alone is of the line it ends
+        (["a\n    ", "y\nc", ""], [1, 1, 0]),
+        (["a\n    y\nc", ""], [1, 0]),
+    ],
+)
+def test_a_rejected_token_counts_if_any_of_its_text_is_on_a_line_that_differs(rejected, expected):
+    assert target_weights(["a\n", "    x\n", "c", ""], rejected)[1].tolist() == expected
+
+
+def test_an_empty_line_both_have_does_not_count_with_the_newlines_before_it():
+    assert target_weights(["a", "\n\n", "x"], ["a", "\n\n", "y"])[1].tolist() == [0, 0, 1]
+
+
 def test_target_weights_of_identical_programs_are_empty():
     assert target_weights(["a\n", "b"], ["a", "\nb"])[1].sum() == 0
 

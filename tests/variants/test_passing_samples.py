@@ -93,6 +93,22 @@ def test_answers_to_another_prompt_are_refused(run, samples, capsys):
     assert "was not sampled from its prompt's text" in capsys.readouterr().err
 
 
+def test_only_its_own_file_is_written_over(run, capsys):
+    assert run(passing_samples.main) == 0
+    assert run(passing_samples.main) == 0
+    mine, noted = Path("mine.jsonl"), Path("mine.jsonl.meta.json")
+    mine.write_text("my own\n")
+    for meta in (None, {"program": "variants.unpaired"}):
+        if meta:
+            noted.write_text(json.dumps(meta))
+        capsys.readouterr()
+        assert run(passing_samples.main, "data.demonstrations.path=mine.jsonl") == 1
+        error = capsys.readouterr().err
+        assert "give data.demonstrations.path another name" in error
+        assert error.count("\n") == 1
+        assert mine.read_text() == "my own\n"
+
+
 def test_mistakes_are_one_line(run, capsys):
     for overrides, message in (
         (("variant.samples=nowhere",), "no results.jsonl in out/nowhere or nowhere"),

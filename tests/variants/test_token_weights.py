@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 
 import train_dpo
 from data.columns import read_columns
-from data.jsonl import read_jsonl
+from data.jsonl import read_jsonl, write_jsonl
 from data.pairs import collate, read_pairs
 from data.tokenizer import load_tokenizer
 from data.types import PreferencePair
@@ -192,5 +193,30 @@ def test_swapping_twice_is_the_pair_and_demonstrations_are_distinct(tiny_policy)
     assert swapped(swapped(pair)) == PreferencePair(
         "t", "a", "b", "c", pair.prompt_ids, [2], [3], {"tokenizer": "d", "swapped": True}
     )
-    rows = side_demonstrations([pair, pair], "rejected", tokenizer)
+    rows = side_demonstrations([pair, pair], "rejected")
     assert rows == [{"task_id": "t", "prompt": "a", "completion": "c"}]
+
+
+def test_pairs_from_conversations_are_swapped_and_give_no_demonstrations(
+    run, tiny_policy, tiny_pairs, tmp_path, capsys
+):
+    tokenizer = load_tokenizer(tiny_policy)
+    limits = {"max_prompt": 256, "max_completion": 256}
+    pairs, _ = read_pairs(tiny_pairs, tokenizer, **limits)
+    asked = [replace(pair, prompt_ids=tokenizer.prompt_ids("User: " + pair.prompt)) for pair in pairs]
+    write_jsonl(tmp_path / "chat.jsonl", [*asked[:3], *pairs[3:]])
+    assert run(contrast_sets.main, f"data.pairs={tmp_path / 'chat.jsonl'}") == 0
+    assert "chosen.jsonl, rejected.jsonl: 3 of 20 prompts are conversations" in capsys.readouterr().out
+    assert {path.name for path in Path("out/tis_dpo").glob("*.jsonl")} == {"shuffled.jsonl", "swapped.jsonl"}
+    turned, _ = read_pairs("out/tis_dpo/swapped.jsonl", tokenizer, **limits)
+    found = [(pair.prompt_ids, pair.chosen_ids, pair.rejected_ids) for pair in turned[:3]]
+    assert found == [(pair.prompt_ids, pair.rejected_ids, pair.chosen_ids) for pair in asked[:3]]
+
+
+def test_the_sides_of_text_pairs_are_demonstrations(run, tiny_pairs):
+    assert run(contrast_sets.main) == 0
+    pairs = read_jsonl(tiny_pairs)
+    for side in ("chosen", "rejected"):
+        written = read_jsonl(f"out/tis_dpo/{side}.jsonl")
+        expected = [(row["prompt"], row[side]) for row in pairs]
+        assert [(row["prompt"], row["completion"]) for row in written] == expected

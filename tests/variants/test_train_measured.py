@@ -199,19 +199,18 @@ def nothing(hidden, batch) -> dict:
 
 
 def one_label_each(model, pairs, desirable: int):
-    """A batch of labels without partners, the first `desirable` of them chosen, with rewards of -1; the others'
-    are -2."""
+    """A batch of labels without partners: `desirable` chosen ones at reward -1, then rejected ones at -2."""
     weights = [
         (np.full(len(pair.chosen_ids), i < desirable), np.full(len(pair.rejected_ids), i >= desirable))
         for i, pair in enumerate(pairs)
     ]
     scored = train_dpo.score(model, CPU, pairs)
-    reference = [tuple(logps + (1 + side) / len(logps) for side, logps in enumerate(sides)) for sides in scored]
+    reference = [(chosen + 1 / len(chosen), rejected + 2 / len(rejected)) for chosen, rejected in scored]
     return collate(pairs, range(len(pairs)), weights, reference)
 
 
 def test_metrics_of_labels_without_partners_are_means_over_their_own_side(models, pairs):
-    """4 desirable rows at -1 and 12 undesirable ones at -2: margin 1, not the -0.25, -1.5, 1.25 of 16 each."""
+    """4 desirable rows at -1 and 12 undesirable ones at -2: margin 1; over all 16: -0.25, -1.5, 1.25."""
     model, rows = models[0], (pairs * 4)[:16]
     batch = one_label_each(model, rows, desirable=4)
     means = noted(train_measured, model, batch, nothing).means()

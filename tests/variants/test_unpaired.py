@@ -124,6 +124,18 @@ def test_what_was_sampled_is_what_is_trained(run, samples):
     assert {tuple(row[f"{row['meta']['side']}_ids"]) for row in written} == sampled
 
 
+def test_pairs_it_did_not_write_are_not_written_over(run, tiny_pairs, capsys):
+    assert run(unpaired.main) == 0
+    assert run(unpaired.main) == 0
+    before = tiny_pairs.read_bytes()
+    capsys.readouterr()
+    assert run(unpaired.main, f"data.pairs={tiny_pairs}") == 1
+    error = capsys.readouterr().err
+    assert "give data.pairs another name" in error
+    assert error.count("\n") == 1
+    assert tiny_pairs.read_bytes() == before
+
+
 def test_mistakes_are_one_line(run, capsys):
     for overrides, message in (
         (("variant.samples=nowhere",), "no results.jsonl in out/nowhere or nowhere"),
