@@ -33,8 +33,8 @@ def target_weights(chosen_pieces: Sequence[str], rejected_pieces: Sequence[str])
     """Weights [n_chosen] of 1, and [n_rejected] of 1 on lines that differ from the chosen text, 0 elsewhere.
 
     The pieces are the texts of the tokens ("" for control tokens). Only a newline ends a line, and belongs to
-    the line it ends. A token counts if any of its characters is on a line that differs; one
-    without text, if the line it stands on does.
+    the line it ends. A token counts if any of its characters is on a line that differs; one without text, if
+    the line it stands on does.
     """
     texts = ("".join(pieces) for pieces in (chosen_pieces, rejected_pieces))
     matcher = difflib.SequenceMatcher(None, *(text.split("\n") for text in texts), autojunk=False)

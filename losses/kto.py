@@ -37,9 +37,12 @@ def kto_loss(
     """kl: log-ratios (any number) of mismatched completions of the whole batch; None: the batch's own."""
     chosen_ratio, rejected_ratio = log_ratios(policy, reference)
     if kl is None:
+        ratios = torch.cat([chosen_ratio, rejected_ratio]).detach()
         present = (torch.cat(policy[:2]) != 0) | (torch.cat(reference[:2]) != 0)
-        kl = torch.cat([chosen_ratio, rejected_ratio])[present]
-    z0 = (kl.detach().sum() / max(1, kl.numel())).clamp(min=0)
+        mean = (ratios * present).sum() / present.sum().clamp(min=1)
+    else:
+        mean = kl.detach().sum() / max(1, kl.numel())
+    z0 = mean.clamp(min=0)
     desirable = desirable_weight * torch.sigmoid(beta * (z0 - chosen_ratio))
     undesirable = undesirable_weight * torch.sigmoid(beta * (rejected_ratio - z0))
     losses = (desirable + undesirable) / 2
