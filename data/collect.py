@@ -71,14 +71,25 @@ def read_completions(
             )
         text, _ = answer_text(row, where)
         row |= {"task_id": task_id, "sample": sample, "text": text}
-        completions.append(as_record(Completion, row, where))
+        completion = as_record(Completion, row, where)
+        if text and completion.prompt_ids and not completion.ids:
+            raise ValueError(
+                f"{where}: prompt_ids without ids; text alone would be trained on as an answer to the "
+                "problem's own prompt: add ids, or leave prompt_ids out if that is what was asked"
+            )
+        completions.append(completion)
     if not completions:
         raise ValueError(
             f"{path} holds no completions; sample first: python sample.py with the same experiment"
         )
-    if len({bool(completion.ids) for completion in completions}) > 1:
+    if len({bool(completion.ids) for completion in completions if not is_empty(completion)}) > 1:
         raise ValueError(f"{path}: some completions have ids and some have none; lengths would not compare")
     return completions
+
+
+def is_empty(completion: Completion) -> bool:
+    """Whether a stop string left nothing of an answer, not even an end token: nothing to train on."""
+    return not (completion.text or completion.ids)
 
 
 def read_results(path: Path | str) -> list[ExecutionResult]:
@@ -111,7 +122,10 @@ def check_type(value: object, expected: type, name: str, where: str) -> None:
 def join(
     problems: Iterable[Problem], completions: Iterable[Completion], results: Iterable[ExecutionResult]
 ) -> dict[str, list[Judged]]:
-    """Task id -> its samples with their verdicts. A sample without a verdict, or the reverse, is an error."""
+    """Task id -> its samples with their verdicts, less empty ones.
+
+    A sample without a verdict, or the reverse, is an error.
+    """
     known = {problem.task_id for problem in problems}
     sampled = by_sample(completions, "completions")
     verdicts = by_sample(results, "results")
@@ -140,7 +154,7 @@ def join(
             raise ValueError(
                 f"{task_id} was sampled with different prompt_ids; both sides of a pair answer one prompt"
             )
-    return dict(judged)
+    return {task_id: [row for row in rows if not is_empty(row[0])] for task_id, rows in judged.items()}
 
 
 def by_sample(rows: Iterable[Completion | ExecutionResult], name: str) -> dict[tuple[str, int], object]:
@@ -181,6 +195,7 @@ def collect_pairs(
     tokenizer digests) goes into every pair's meta.
     """
     judged = join(problems, completions, results)
+    empty = {(completion.task_id, completion.sample) for completion in completions if is_empty(completion)}
     by_id = {problem.task_id: problem for problem in problems}
     hits: list[Hit] = []
     if benchmarks:
@@ -190,7 +205,14 @@ def collect_pairs(
     clean = {task_id: rows for task_id, rows in judged.items() if task_id not in contaminated}
     weak = {task_id for task_id, rows in clean.items() if is_weak(by_id[task_id], rows, config.min_tests)}
     clean = {task_id: rows for task_id, rows in clean.items() if task_id not in weak}
+    passed = {(result.task_id, result.sample) for result in results if result.verdict == Verdict.PASSED}
+    unmasked = {task_id for task_id, _ in empty & passed} & clean.keys()
+    clean = {task_id: rows for task_id, rows in clean.items() if task_id not in unmasked}
     selection = select_pairs(clean, by_id, config, seed=seed, source=source, rerun=rerun, check=check)
+    if empty:
+        selection.dropped["samples: nothing left before a stop string"] = len(empty)
+    if unmasked:
+        selection.dropped["problems: a trivial program passes its tests"] += len(unmasked)
     if contaminated:
         selection.dropped["problems: repeat a benchmark"] = len(contaminated)
     if weak:
@@ -203,7 +225,7 @@ def collect_pairs(
 
 def is_weak(problem: Problem, rows: list[Judged], least: int) -> bool:
     """Whether a problem has fewer tests than a verdict needs to be trusted (pairing.min_tests)."""
-    return has_few_tests(problem, max(result.tests_total for _, result in rows), least)
+    return has_few_tests(problem, max((result.tests_total for _, result in rows), default=0), least)
 
 
 def write_pairs(path: Path | str, collection: Collection, **facts: object) -> None:

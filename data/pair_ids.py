@@ -18,7 +18,11 @@ def pair_with_ids(row: dict, tokenizer: Tokenizer, where: str) -> PreferencePair
     if not isinstance(meta, dict):
         raise ValueError(f"{where}: meta is a {type(meta).__name__}, an object expected")
     made_by = meta.get("tokenizer", tokenizer.digest)
-    if all(row.get(f"{side}_ids") for side in SIDES) and made_by == tokenizer.digest:
+    given = [side for side in SIDES if row.get(f"{side}_ids")]
+    if 0 < len(given) < len(SIDES):
+        lacking = ", ".join(f"{side}_ids" for side in SIDES if side not in given)
+        raise ValueError(f"{where}: {given[0]}_ids without {lacking}; give the ids of all three parts, or none")
+    if given and made_by == tokenizer.digest:
         ids = {side: row[f"{side}_ids"] for side in SIDES}
         if not all(isinstance(i, int) and 0 <= i < tokenizer.size for side in SIDES for i in ids[side]):
             raise ValueError(f"{where}: token ids outside this tokenizer's 0..{tokenizer.size - 1}")

@@ -525,11 +525,67 @@ GOOD = json.dumps({"task_id": "toy/a", "sample": 0, "text": RIGHT, "ids": [1]})
             [GOOD, '{"task_id": "toy/a", "sample": 1, "text": "x"}'],
             "some completions have ids and some have none",
         ),
+        (
+            ['{"task_id": "toy/a", "sample": 0, "text": "x", "prompt_ids": [3]}'],
+            "line 1: prompt_ids without ids; text alone",
+        ),
     ],
 )
 def test_bad_completions_are_named_with_their_line(tmp_path, lines, message):
     with pytest.raises(ValueError, match=message):
         read_completions(write_lines(tmp_path / "completions.jsonl", *lines))
+
+
+def cut_to_nothing(name: str, sample: int) -> Completion:
+    """What sample.py writes where the first token completes a stop string."""
+    return completion(name, sample, "", ids=[])
+
+
+def test_an_answer_cut_to_nothing_is_read_beside_others(tmp_path):
+    rows = [completion("a", 0, RIGHT), cut_to_nothing("a", 1), completion("a", 2, "")]
+    lines = [json.dumps(dataclasses.asdict(row)) for row in rows]
+    assert read_completions(write_lines(tmp_path / "completions.jsonl", *lines)) == rows
+
+
+def test_an_answer_cut_to_nothing_is_dropped_and_counted_and_stands_for_no_other():
+    """Sample 1 is the same program with an end token: that one may be rejected. All of b were cut."""
+    rows = [
+        (cut_to_nothing("a", 0), "wrong_answer"),
+        (completion("a", 1, ""), "wrong_answer"),
+        (completion("a", 2, RIGHT), "passed"),
+        (cut_to_nothing("b", 0), "wrong_answer"),
+        (cut_to_nothing("b", 1), "syntax_error"),
+    ]
+    collection = collect_pairs(
+        [problem("a"), problem("b")],
+        [row for row, _ in rows],
+        [result(row.task_id[-1], row.sample, verdict) for row, verdict in rows],
+        config(),
+        seed=0,
+    )
+    assert [(p.chosen_ids, p.rejected_ids) for p in collection.pairs] == [(rows[2][0].ids, [1])]
+    assert collection.report["dropped"] == {
+        "samples: nothing left before a stop string": 3,
+        "problems: no sample with a label": 1,
+    }
+    assert collection.report["length_unit"] == "tokens"
+
+
+def test_an_answer_cut_to_nothing_that_passes_unmasks_weak_tests():
+    rows = [(cut_to_nothing("a", 0), "passed"), (completion("a", 1, RIGHT), "passed")]
+    rows += [(completion("a", 2, WRONG), "wrong_answer")]
+    collection = collect_pairs(
+        [problem("a")],
+        [row for row, _ in rows],
+        [result("a", row.sample, verdict) for row, verdict in rows],
+        config(),
+        seed=0,
+    )
+    assert collection.pairs == []
+    assert collection.report["dropped"] == {
+        "samples: nothing left before a stop string": 1,
+        "problems: a trivial program passes its tests": 1,
+    }
 
 
 def test_anybodys_completions_are_read_and_numbered_as_evaluate_does(tmp_path):

@@ -184,6 +184,10 @@ def test_rows_that_do_not_fit_are_dropped_and_counted_never_cut(tmp_path):
             '"rejected_ids": [1]}\n',
             "outside this tokenizer's 0..257",
         ),
+        (
+            '{"prompt": "p", "chosen": "c", "rejected": "r", "prompt_ids": [1], "chosen_ids": [9]}\n',
+            "line 1: prompt_ids without rejected_ids; give the ids of all three parts, or none",
+        ),
     ],
 )
 def test_malformed_files_name_the_line(tmp_path, text, message):
