@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import hydra
@@ -109,6 +110,8 @@ def other_devices(device: str, model: Transformer, decode: DecodeConfig, samples
     """
     if decode.processes is not None and decode.processes < 1:
         raise ValueError(f"decode.processes is {decode.processes}, expected at least 1, or null")
+    if decode.batch_rows < 1:
+        raise ValueError(f"decode.batch_rows is {decode.batch_rows}, expected at least 1")
     here, weights = model.lm_head.weight.device, list(model.parameters())
     gpus = torch.cuda.device_count() if here.type == "cuda" and ":" not in device else 1
     small = sum(w.numel() * w.element_size() for w in weights) <= SMALL_BYTES
@@ -198,10 +201,10 @@ def claim(path: Path, identity: dict) -> bool:
     found = read_json(meta).get("identity") if meta.exists() else None
     if found == identity:
         return path.exists()
-    number = 1
-    while (aside := path.with_name(f"{path.stem}.{number}{path.suffix}")).exists():
-        number += 1
-    for suffix in ("", ".partial", ".meta.json"):
+    suffixes = ("", ".partial", ".meta.json")  # an interrupted run leaves only the last two
+    places = (path.with_name(f"{path.stem}.{number}{path.suffix}") for number in count(1))
+    aside = next(p for p in places if not any(p.with_name(p.name + s).exists() for s in suffixes))
+    for suffix in suffixes:
         source = path.with_name(path.name + suffix)
         if source.exists():
             source.rename(aside.with_name(aside.name + suffix))

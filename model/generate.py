@@ -19,9 +19,10 @@ Letters: R rows · V vocabulary.
 import hashlib
 import heapq
 import json
+import math
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,7 +38,8 @@ from model.traced_step import TracedSteps
 ROW_BLOCK = 8  # rows are computed in multiples of it: odd counts take other kernels, and cost as much
 PROMPT_BLOCK = 64  # the same for the tokens of prompts
 FIRST_COLUMNS = 64  # drawn tokens per row that buffers have room for before they grow
-PREFILL_TOKENS = 4096  # prompts read at a time, unless rows would stay empty
+PREFILL_TOKENS = 4096  # of prompts in one forward, unless a single one is longer
+COLDEST = torch.finfo(torch.float32).tiny  # a lower temperature counts as 0
 NO_LIMIT = 2**40
 WIDE = 8192  # ids; with more, `draw` looks for the block first, then for the id in it
 BLOCK = 128
@@ -169,6 +171,19 @@ class StopStrings:
         return text[: min((at for s in self.strings if (at := text.find(s)) >= 0), default=len(text))]
 
 
+def prefill_groups(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Consecutive texts, by position, of at most PREFILL_TOKENS together, or a single longer one."""
+    group, tokens = [], 0
+    for i, length in enumerate(lengths):
+        if group and tokens + length > PREFILL_TOKENS:
+            yield group
+            group, tokens = [], 0
+        group.append(i)
+        tokens += length
+    if group:
+        yield group
+
+
 @dataclass
 class Sample:
     """The host's side of a row."""
@@ -295,11 +310,18 @@ class Engine:
                 f"{request.key}: {length} prompt tokens and {request.max_new_tokens} new ones exceed the "
                 f"model's {config.longest}; lower decode.max_new_tokens"
             )
-        if not (request.max_new_tokens > 0 and request.temperature >= 0 and 0 < request.top_p <= 1):
-            raise ValueError(f"{request.key}: max_new_tokens > 0, temperature >= 0, 0 < top_p <= 1 expected")
+        for name, holds, expected in (
+            ("max_new_tokens", request.max_new_tokens > 0, "at least 1"),
+            ("temperature", 0 <= request.temperature < math.inf, "0 (the most likely token) or more"),
+            ("top_p", 0 < request.top_p <= 1, "above 0 and at most 1 (off)"),
+            ("top_k", request.top_k >= 0, "0 (off) or more"),
+        ):
+            if not holds:
+                found = getattr(request, name)
+                raise ValueError(f"{request.key}: decode.{name} is {found}, expected {expected}")
 
     def read_prompts(self, wanted: int) -> None:
-        """Take requests until `wanted` samples and some more are ready; read their prompts in one forward."""
+        """Take requests until `wanted` samples and some more are ready, and read their prompts."""
         new, tokens = [], 0
         while len(self.ready) < wanted or (
             len(self.ready) < wanted + self.batch_size // 4 and tokens < PREFILL_TOKENS
@@ -308,6 +330,8 @@ class Engine:
             if request is None:
                 break
             self.check(request)
+            if request.temperature < COLDEST:
+                request = replace(request, temperature=0.0)
             prompt = Prompt(tuple(request.prompt_ids), self.regime(len(request.prompt_ids) - 1))
             if prompt not in self.slots:
                 new.append(prompt)
@@ -315,10 +339,14 @@ class Engine:
             slot = self.take(prompt, len(request.samples))
             self.ready.extend(Sample(request, number, slot, prompt.regime) for number in request.samples)
         new = [prompt for prompt in new if len(prompt.ids) > 1]
-        if new:  # all tokens but each prompt's last one, which its samples read as their first
-            texts = [prompt.ids[:-1] for prompt in new]
-            self.cache.start_prompts([self.slots[prompt] for prompt in new], [len(ids) for ids in texts])
-            self.prefill(texts)
+        if not new:
+            return
+        texts = [prompt.ids[:-1] for prompt in new]  # the last id is what its samples read as their first
+        slots, lengths = [self.slots[prompt] for prompt in new], [len(ids) for ids in texts]
+        self.cache.reserve(slots=max(slots) + 1, prompt=max(lengths))  # at once, not group after group
+        for group in prefill_groups(lengths):
+            self.cache.start_prompts([slots[i] for i in group], [lengths[i] for i in group])
+            self.prefill([texts[i] for i in group])
 
     def take(self, prompt: Prompt, samples: int) -> int:
         """The slot of a prompt that so many more samples need."""
@@ -372,13 +400,10 @@ class Engine:
             self.release(sample.slot)
             sample.regime = regimes[row]
             sample.slot = self.take(Prompt(tuple(sample.request.prompt_ids), sample.regime), 1)
-        while rows:
-            part, tokens = [], 0
-            while rows and tokens < PREFILL_TOKENS:
-                part.append(rows.pop())
-                sample = self.samples[part[-1]]
-                tokens += len(sample.request.prompt_ids) + self.steps - sample.born
-            self.read_rows(part)
+        samples = [self.samples[row] for row in rows]
+        lengths = [len(s.request.prompt_ids) + self.steps - s.born for s in samples]
+        for group in prefill_groups(lengths):
+            self.read_rows([rows[i] for i in group])
         self.assign()
 
     def read_rows(self, rows: list[int]) -> None:
@@ -460,7 +485,7 @@ class Engine:
         cap = self.model.config.logit_softcap
         if cap:
             logits = cap * torch.tanh(logits / cap)
-        plain = logits
+        plain = logits.clone() if self.hook and self.logps else logits  # a hook may write into its logits
         if self.hook:
             ids = [[*s.request.prompt_ids, *s.ids] for s in self.samples]
             logits = torch.cat([self.hook(logits[: len(ids)], ids), logits[len(ids) :]])

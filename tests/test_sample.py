@@ -103,6 +103,11 @@ def test_less_than_one_process_is_an_error(policy):
         sample.other_devices("auto", policy[0], dataclasses.replace(DECODE, processes=0), 1)
 
 
+def test_no_rows_at_a_time_is_an_error(policy):
+    with pytest.raises(ValueError, match=r"decode.batch_rows is 0, expected at least 1"):
+        sample.other_devices("auto", policy[0], dataclasses.replace(DECODE, batch_rows=0), 1)
+
+
 def test_an_interrupted_file_goes_on_and_ends_the_same(policy, prompts, tmp_path, monkeypatch, capsys):
     whole = write(policy, prompts, tmp_path / "whole.jsonl")
     path, sampled = tmp_path / "completions.jsonl", []
@@ -146,6 +151,7 @@ def test_ids_reach_just_beyond_a_stop_string(policy):
     kept = sample.spelling(generation, tokenizer)
     assert tokenizer.completion_text(kept).startswith("    return 1")
     assert not tokenizer.completion_text(kept[:-1]).startswith("    return 1")
+    assert sample.spelling(generation._replace(text=""), tokenizer) == []
     finished = generation._replace(reason="stop_id")
     assert sample.spelling(finished, tokenizer) == ids
 
@@ -181,6 +187,18 @@ def test_a_finished_file_is_kept_and_one_of_other_settings_moved_aside(tiny_poli
     assert "it has another seed" in capsys.readouterr().out
     assert path.with_name("completions.1.jsonl").read_text() == first
     assert path.read_text() != first
+
+
+def test_interrupted_files_of_other_settings_are_moved_aside_one_beside_the_other(tmp_path):
+    """Each leaves what is finished and a note of its settings, but no completions.jsonl."""
+    path = tmp_path / "completions.jsonl"
+    for seed in (1, 2, 3):
+        assert not sample.claim(path, {"seed": seed})
+        path.with_name("completions.jsonl.partial").write_text(f"rows of seed {seed}\n")
+        path.with_name("completions.jsonl.meta.json").write_text(json.dumps({"identity": {"seed": seed}}))
+    for number, name in ((1, "completions.1.jsonl"), (2, "completions.2.jsonl"), (3, "completions.jsonl")):
+        assert (tmp_path / f"{name}.partial").read_text() == f"rows of seed {number}\n"
+        assert json.loads((tmp_path / f"{name}.meta.json").read_text()) == {"identity": {"seed": number}}
 
 
 def test_the_groups_are_a_greedy_answer_samples_or_both(tiny_policy, tmp_path):

@@ -475,6 +475,23 @@ def test_the_hook_sees_every_rows_ids_and_changes_what_is_drawn():
         assert all(prompt + tuple(g.ids[:t]) in seen for t in range(30))
 
 
+def test_logps_are_the_models_also_where_a_hook_writes_into_its_logits():
+    def inside(logits: torch.Tensor, ids: list[list[int]]) -> torch.Tensor:
+        logits[:, 50:] = float("-inf")
+        return logits.mul_(0.5)
+
+    def outside(logits: torch.Tensor, ids: list[list[int]]) -> torch.Tensor:
+        return inside(logits.clone(), ids)
+
+    model = small_transformer()
+    runs = [
+        by_sample(generate(model, ragged_requests(3), batch_size=4, logps=True, logits_hook=hook))
+        for hook in (inside, outside)
+    ]
+    assert runs[0] == runs[1]
+    assert all(i < 50 for g in runs[0].values() for i in g.ids)
+
+
 def test_on_token_streams_what_is_returned():
     streamed: dict = {}
     model, requests = small_transformer(), ragged_requests(4)
@@ -512,6 +529,39 @@ def test_equal_prompts_share_a_slot():
     assert read == [64]  # once, up to a multiple of 64
 
 
+def test_prompts_are_read_a_bounded_number_of_tokens_at_a_time_with_the_same_samples(monkeypatch):
+    """A prompt's last token is read by its samples; each read is filled up to a multiple of 64."""
+    model, read = small_transformer(), []
+    requests = [*ragged_requests(20, samples=2), Request("long", [1] * 150, max_new_tokens=30)]
+    forward = model.forward
+
+    def spy(ids, positions, spans=None, *rest, **named):
+        if spans is not None:
+            read.append(len(ids))
+        return forward(ids, positions, spans, *rest, **named)
+
+    model.forward = spy
+    runs = []
+    for limit in (10**6, 64):
+        monkeypatch.setattr("model.generate.PREFILL_TOKENS", limit)
+        runs.append(by_sample(generate(model, requests, batch_size=64)))
+        if limit == 10**6:
+            assert len(read) == 1
+            read.clear()
+    assert sorted(read)[-2:] == [64, 192]  # the long one alone
+    assert runs[0] == runs[1]
+
+
+@pytest.mark.parametrize("temperature", [1e-39, 1e-300])
+def test_a_temperature_that_float32_cannot_divide_by_is_zero(temperature):
+    model = small_transformer()
+    greedy, cold = (
+        by_sample(generate(model, ragged_requests(3, samples=2, temperature=t), batch_size=4))
+        for t in (0.0, temperature)
+    )
+    assert cold == greedy
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -519,7 +569,9 @@ def test_equal_prompts_share_a_slot():
         ({"prompt_ids": [200]}, "prompt id 200"),
         ({"max_new_tokens": 250}, "exceed the model's 256"),
         ({"temperature": -1.0}, "temperature"),
+        ({"temperature": math.inf}, "temperature is inf"),
         ({"top_p": 0.0}, "top_p"),
+        ({"top_k": -1}, r"decode\.top_k is -1, expected 0 \(off\) or more"),
     ],
 )
 def test_a_request_that_cannot_be_served_is_named(changes, message):
