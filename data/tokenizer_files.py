@@ -50,11 +50,12 @@ def read_vocabulary(
         normalizes = has(rules, "Prepend") or (has(rules, "Replace") and prefix == NO_PREFIX)
         added = added_tokens(folder, config, spec)
         return SentencePieces(model, added, named, stop, prefix, normalizes), spec
-    if not spec and (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
+    vocabulary, merges = folder / "vocab.json", folder / "merges.txt"
+    if not spec and vocabulary.is_file() and merges.is_file():
         if not kind and str(read_json(folder / "config.json").get("model_type")).startswith("qwen"):
             kind = "Qwen2Tokenizer"
-        spec = from_vocabulary(folder, kind, bool(config.get("add_prefix_space")))
-        document = folder / "vocab.json"
+        spec = from_vocabulary(read_json(vocabulary), merges, kind, bool(config.get("add_prefix_space")))
+        document = vocabulary
     if not spec:
         found = sorted(path.name for path in folder.iterdir())[:12] if folder.is_dir() else "no such folder"
         raise ValueError(
@@ -110,18 +111,30 @@ def declared_stop_ids(folder: Path) -> set[int]:
 
 def added_tokens(folder: Path, config: dict, spec: dict | None) -> list[AddedToken]:
     """What tokenizer.json, added_tokens.json and tokenizer_config.json add; the last of them wins."""
-    flags = ("special", "lstrip", "rstrip", "normalized", "single_word")
-    rows = {row["id"]: row for row in (spec or {}).get("added_tokens") or []}
+    listed = (spec or {}).get("added_tokens") or []
+    tokens = [added_token(row, folder / "tokenizer.json") for row in listed]
+    found = {token.id: token for token in tokens}
     extra = special_contents(config) | set(named_tokens(config).values())
     for content, i in read_json(folder / "added_tokens.json").items():
         special = content in extra
-        rows.setdefault(i, {"content": content, "special": special, "normalized": not special})
+        found.setdefault(i, AddedToken(i, content, special=special, normalized=not special))
     for i, row in (config.get("added_tokens_decoder") or {}).items():
-        rows[int(i)] = row
-    return [
-        AddedToken(i, row["content"], **{flag: bool(row.get(flag, False)) for flag in flags})
-        for i, row in sorted(rows.items())
-    ]
+        token = added_token(row, folder / "tokenizer_config.json", i)
+        found[token.id] = token
+    return [token for _, token in sorted(found.items())]
+
+
+def added_token(row: object, path: Path, i: str | None = None) -> AddedToken:
+    """One row of a file's added tokens; its id is `i`, or in the row."""
+    values = row if isinstance(row, dict) else {}
+    i, content = str(values.get("id") if i is None else i), values.get("content")
+    if not i.isdecimal() or not isinstance(content, str):
+        raise ValueError(
+            f"{path}: added token {i} is {str(row)[:80]}, expected a whole number as its id and an object "
+            "with content; download the file again"
+        )
+    flags = ("special", "lstrip", "rstrip", "normalized", "single_word")
+    return AddedToken(int(i), content, **{flag: bool(values.get(flag, False)) for flag in flags})
 
 
 def special_contents(config: dict) -> set[str]:
@@ -147,8 +160,15 @@ def adds_bos(config: dict, spec: dict | None, begin: str | None) -> bool:
 
 def read_chat_templates(folder: Path, config: dict) -> dict[str, str]:
     """Name -> source of every chat template, "default" where it has no name. Files beat the config."""
-    found = config.get("chat_template") or read_json(folder / "chat_template.json").get("chat_template")
+    source = folder / ("tokenizer_config.json" if config.get("chat_template") else "chat_template.json")
+    found = config.get("chat_template") or read_json(source).get("chat_template")
     if isinstance(found, list):
+        for row in found:
+            if not isinstance(row, dict) or not {"name", "template"} <= row.keys():
+                raise ValueError(
+                    f"{source}: chat_template lists {str(row)[:80]}, expected an object with name and "
+                    "template; download the file again"
+                )
         templates = {row["name"]: row["template"] for row in found}
     elif isinstance(found, dict):
         templates = dict(found)

@@ -110,7 +110,8 @@ def build(spec: dict, where: Path) -> "tokenizers.Tokenizer":  # noqa: F821, the
 
 def model_vocabulary(spec: dict, where: Path) -> dict[str, int]:
     """Piece -> id; sentencepiece unigram models keep a list of [piece, score]."""
-    vocabulary = spec.get("model", {}).get("vocab")
+    model = spec.get("model")
+    vocabulary = model.get("vocab") if isinstance(model, dict) else None
     if isinstance(vocabulary, list):
         return {piece: i for i, (piece, _) in enumerate(vocabulary)}
     if not isinstance(vocabulary, dict):
@@ -194,15 +195,14 @@ def byte_of_character() -> dict[str, int]:
     return table | {chr(256 + n): byte for n, byte in enumerate(others)}
 
 
-def from_vocabulary(folder: Path, kind: str, add_prefix_space: bool) -> dict:
+def from_vocabulary(vocabulary: dict, merges_file: Path, kind: str, add_prefix_space: bool) -> dict:
     """vocab.json and merges.txt as a tokenizer.json document; `kind` is the published tokenizer class."""
-    vocabulary = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
-    lines = (folder / "merges.txt").read_text(encoding="utf-8").split("\n")
+    lines = merges_file.read_text(encoding="utf-8").split("\n")
     lines = lines[1:] if lines[0].startswith("#version") else lines
     merges = [line.rstrip("\r").split(" ") for line in lines if line.strip()]
     if any(len(pair) != 2 for pair in merges):
         bad = next(pair for pair in merges if len(pair) != 2)
-        raise ValueError(f"{folder / 'merges.txt'}: {' '.join(bad)!r} is not a pair of pieces")
+        raise ValueError(f"{merges_file}: {' '.join(bad)!r} is not a pair of pieces")
     byte_level = {"type": "ByteLevel", "add_prefix_space": add_prefix_space, "trim_offsets": True}
     if kind == "Qwen2Tokenizer":
         words = {"type": "Split", "pattern": {"Regex": QWEN_WORDS}, "behavior": "Isolated", "invert": False}

@@ -173,7 +173,8 @@ def _whole(tree: Any) -> Any:
     if isinstance(tree, list):
         return [_whole(value) for value in tree]
     if hasattr(tree, "full_tensor"):
-        tree = tree.detach().full_tensor()
+        full = tree.detach().full_tensor()
+        return full.cpu() if first() else None
     return tree.detach().cpu() if isinstance(tree, Tensor) and first() else tree
 
 

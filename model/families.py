@@ -594,7 +594,9 @@ def parse_config(config: Json) -> ModelConfig:
     keys = Config(config, FAMILIES[model_type].absent)
     try:
         return _read_fields(keys, model_type)
-    except (TypeError, AttributeError, LookupError, ArithmeticError) as error:  # a list for a number, say
+    except (TypeError, AttributeError, LookupError, ArithmeticError, ValueError) as error:
+        if str(error).startswith("config.json"):  # one of ours; the others are of a word for a number, say
+            raise
         value = repr(config.get(keys.latest))[:80]
         raise ValueError(
             f"config.json has a value that makes no sense, probably {keys.latest}={value} ({error}); "

@@ -70,6 +70,9 @@ def choose_device(name: str) -> torch.device:
         raise ValueError(
             f"device is {name!r}; this machine and this torch have {there} (auto takes the first)"
         )
+    names = [kind, *(f"{kind}:{i}" for i in range(torch.cuda.device_count() if kind == "cuda" else 1))]
+    if name not in names:
+        raise ValueError(f"device is {name!r}, expected one of {', '.join(names)}")
     return torch.device(name)
 
 
@@ -142,7 +145,7 @@ class MetricsLog:
         except ImportError:
             pass
         else:
-            self.board = SummaryWriter(str(path.with_suffix("")), purge_step=resume_at)
+            self.board = SummaryWriter(str(path.with_suffix("")), purge_step=resume_at + 1)
 
     def write(self, step: int, values: dict[str, float]) -> None:
         if self.file:
@@ -152,6 +155,7 @@ class MetricsLog:
         if self.board:
             for name, value in values.items():
                 self.board.add_scalar(name, value, step)
+            self.board.flush()  # its thread ends with the process, whatever waits in it
 
 
 class OptimSettings(Protocol):

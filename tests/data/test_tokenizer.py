@@ -711,11 +711,48 @@ def test_an_unreadable_tokenizer_json_is_named(tmp_path):
     pytest.importorskip("tokenizers", reason="tokenizer.json needs the tokenizers package")
     for spec in (
         {"model": {}},
+        {"model": None},
         {"model": {"type": "No", "vocab": {"a": 0}}, "decoder": {"type": "ByteLevel"}},
     ):
         write(tmp_path, tokenizer=spec)
         with pytest.raises(ValueError, match=r"tokenizer\.json"):
             load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"a"'])
+def test_an_unreadable_vocab_json_is_named(tmp_path, text):
+    (tmp_path / "merges.txt").write_text("")
+    (tmp_path / "vocab.json").write_text(text)
+    with pytest.raises(ValueError, match=re.escape(f"{tmp_path / 'vocab.json'}")):
+        load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            {"added_tokens_decoder": {"9": {"special": True}}},
+            "added token 9 is .'special': True., expected",
+        ),
+        ({"added_tokens_decoder": {"9": "<x>"}}, "added token 9 is <x>, expected"),
+        ({"added_tokens_decoder": {"x": {"content": "<x>"}}}, "added token x is .*a whole number as its id"),
+        ({"chat_template": [{"template": "{{ x }}"}]}, "chat_template lists .*with name and template"),
+        ({"chat_template": ["{{ x }}"]}, "chat_template lists .*with name and template"),
+    ],
+)
+def test_a_row_that_lacks_what_it_needs_is_named_with_its_file(tmp_path, config, message):
+    write(train_pieces(tmp_path), tokenizer_config=config)
+    with pytest.raises(ValueError, match=rf"tokenizer_config\.json: {message}"):
+        load_tokenizer(tmp_path)
+
+
+def test_rows_of_the_other_files_are_named_with_them(tmp_path):
+    write(train_pieces(tmp_path), chat_template={"chat_template": [{"name": "default"}]})
+    with pytest.raises(ValueError, match=r"/chat_template\.json: chat_template lists"):
+        load_tokenizer(tmp_path)
+    write(tmp_path, tokenizer={"added_tokens": [{"id": 9}]})
+    with pytest.raises(ValueError, match=r"/tokenizer\.json: added token 9 is"):
+        load_tokenizer(tmp_path)
 
 
 def test_without_the_tokenizers_package_the_error_says_how_to_get_it(tmp_path, monkeypatch):

@@ -185,6 +185,11 @@ def test_an_unsupported_family_is_told_why_and_what_there_is():
         ({"hidden_act": "quick_gelu"}, "activation 'quick_gelu'"),
         ({"rope_scaling": {"type": "ntk", "factor": 2.0}}, "rope type 'ntk'"),
         ({"rms_norm_eps": [1e-6]}, r"makes no sense, probably rms_norm_eps=\[1e-06\] .*put it right"),
+        (
+            {"rms_norm_eps": "abc"},
+            "config.json .* no sense, probably rms_norm_eps='abc' .*put it right",
+        ),
+        ({"rope_theta": "abc"}, "config.json .* makes no sense, probably rope_theta='abc' "),
         ({"rope_parameters": {"full_attention": 1}}, "makes no sense, probably rope_parameters="),
         ({"model_type": "granite", "logits_scaling": 0}, "probably logits_scaling=0 "),
         (

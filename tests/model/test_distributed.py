@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import time
+import weakref
 from functools import partial
 from pathlib import Path
 
@@ -343,6 +344,39 @@ def test_alone_everything_is_the_identity(monkeypatch, capsys):
     print("hello")
     assert capsys.readouterr().out == "hello\n"
     finish()
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_that_is_not_the_first_gathers_without_keeping_a_whole_tensor(monkeypatch, rank):
+    alive, most = 0, 0
+
+    def died() -> None:
+        nonlocal alive
+        alive -= 1
+
+    class Sharded:
+        def detach(self) -> "Sharded":
+            return self
+
+        def full_tensor(self) -> Tensor:
+            nonlocal alive, most
+            whole = torch.ones(3)
+            weakref.finalize(whole, died)
+            alive += 1
+            most = max(most, alive)
+            return whole
+
+    monkeypatch.setattr("model.distributed.several", lambda: True)
+    monkeypatch.setattr("model.distributed.first", lambda: rank == 0)
+    state = {"state": {i: {"exp_avg": Sharded(), "step": torch.ones(())} for i in range(4)}, "lr": 0.1}
+    whole = gather({"optimizer": state, "masters": [Sharded(), Sharded()]})
+    if rank:
+        assert whole is None
+        assert (most, alive) == (1, 0)
+    else:
+        gathered = [row["exp_avg"] for row in whole["optimizer"]["state"].values()] + whole["masters"]
+        assert [tensor.tolist() for tensor in gathered] == [[1.0] * 3] * 6
+        assert whole["optimizer"]["lr"] == 0.1
 
 
 def test_half_an_environment_is_refused(monkeypatch):

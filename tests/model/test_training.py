@@ -1,5 +1,8 @@
-"""model/training.py: compiled blocks compute what they computed before; what cannot work is named."""
+"""model/training.py: compiled blocks compute what they computed before; metrics reach the disk; what cannot
+work is named."""
 
+import json
+import sys
 from copy import deepcopy
 from types import SimpleNamespace
 
@@ -8,7 +11,7 @@ import torch
 from torch import Tensor
 
 from model.rotary import Rope
-from model.training import Plan, choose_device, compile_blocks
+from model.training import MetricsLog, Plan, choose_device, compile_blocks
 from model.transformer import ModelConfig, Transformer
 
 
@@ -84,3 +87,47 @@ def test_a_device_that_is_not_there_is_refused_with_those_that_are(monkeypatch, 
     with pytest.raises(ValueError, match=f"device is '{name}'; this machine and this torch have cpu"):
         choose_device(name)
     assert choose_device("auto") == choose_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize("name", ["cpu:x", "cpu:1", "cpu:", "cuda:9", "cuda:x", "cuda:-1"])
+def test_a_device_of_another_number_is_refused_with_those_there_are(monkeypatch, name):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    there = "cuda, cuda:0, cuda:1" if name.startswith("cuda") else "cpu, cpu:0"
+    with pytest.raises(ValueError, match=f"device is '{name}', expected one of {there}$"):
+        choose_device(name)
+    assert choose_device("cuda:1") == torch.device("cuda", 1)
+    assert choose_device("cpu:0") == torch.device("cpu", 0)
+
+
+class Writer:
+    """As TensorBoard's: scalars wait in a thread that a process which ends at once takes along."""
+
+    def __init__(self, folder: str, purge_step: int) -> None:
+        self.folder, self.purge_step, self.waiting, self.written = folder, purge_step, [], []
+        Writer.latest = self
+
+    def add_scalar(self, name: str, value: float, step: int) -> None:
+        self.waiting.append((step, name, value))
+
+    def flush(self) -> None:
+        self.written += self.waiting
+        self.waiting = []
+
+
+def test_tensorboard_has_every_step_that_metrics_jsonl_has_also_after_resuming(tmp_path, monkeypatch):
+    """What TensorBoard hides of an earlier run are the steps from `purge_step` on."""
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=Writer))
+    path = tmp_path / "dpo.metrics.jsonl"
+    log, first = MetricsLog(path, 0), Writer.latest
+    for step in (1, 2, 3):
+        log.write(step, {"loss": 1.0 / step})
+        assert (step, "loss", 1.0 / step) in first.written
+    assert first.folder == str(tmp_path / "dpo.metrics")
+
+    log, second = MetricsLog(path, 2), Writer.latest
+    log.write(3, {"loss": 0.5})
+    shown = [row for row in first.written if row[0] < second.purge_step] + second.written
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [step for step, _, _ in shown] == [row["step"] for row in lines] == [1, 2, 3]
+    assert lines[-1]["loss"] == shown[-1][2] == 0.5
