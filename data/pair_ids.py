@@ -21,7 +21,7 @@ def pair_with_ids(row: dict, tokenizer: Tokenizer, where: str) -> PreferencePair
     given = [side for side in SIDES if row.get(f"{side}_ids")]
     if 0 < len(given) < len(SIDES):
         lacking = ", ".join(f"{side}_ids" for side in SIDES if side not in given)
-        raise ValueError(f"{where}: {given[0]}_ids without {lacking}; give the ids of all three parts, or none")
+        raise ValueError(f"{where}: {given[0]}_ids without {lacking}; give all three parts' ids, or none")
     if given and made_by == tokenizer.digest:
         ids = {side: row[f"{side}_ids"] for side in SIDES}
         if not all(isinstance(i, int) and 0 <= i < tokenizer.size for side in SIDES for i in ids[side]):

@@ -186,7 +186,7 @@ def test_rows_that_do_not_fit_are_dropped_and_counted_never_cut(tmp_path):
         ),
         (
             '{"prompt": "p", "chosen": "c", "rejected": "r", "prompt_ids": [1], "chosen_ids": [9]}\n',
-            "line 1: prompt_ids without rejected_ids; give the ids of all three parts, or none",
+            "line 1: prompt_ids without rejected_ids; give all three parts' ids, or none",
         ),
     ],
 )
