@@ -7,4 +7,6 @@ python=${PYTHON:-python3}
 .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
-.venv/bin/python -m pytest -q "$@"
+# a process per core with one thread each: more threads than cores wait for one another
+OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive \
+    .venv/bin/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile "$@"

@@ -134,6 +134,7 @@ def test_sampled_tokens_are_the_inverse_cdf_of_full_forwards():
         assert got.ids == ids[len(request.prompt_ids) :]
 
 
+@pytest.mark.usefixtures("two_threads")
 def test_the_same_text_for_any_batch_size_order_and_refill():
     model = small_transformer()
     requests = ragged_requests(9, samples=4)
@@ -149,6 +150,7 @@ def test_the_same_text_for_any_batch_size_order_and_refill():
     assert all(run == runs[0] for run in runs[1:])
 
 
+@pytest.mark.usefixtures("two_threads")
 def test_logits_of_a_row_are_bit_equal_in_any_batch():
     """Not promised everywhere (see the module's header), so demanded only of the kernels it was seen with."""
     model = small_transformer()

@@ -51,6 +51,7 @@ def unrecorded(model: nn.Module, requests: list[Request], batch: int = 16) -> di
         return samples(model, requests, batch)
 
 
+@pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("changes", FAMILIES.values(), ids=FAMILIES)
 @pytest.mark.parametrize("mkl", [True, False], ids=["mkl", "onednn"])
 def test_records_have_the_bits_of_the_model(records, monkeypatch, mkl, changes):
