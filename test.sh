@@ -9,4 +9,4 @@ python=${PYTHON:-python3}
 .venv/bin/ruff format --check .
 # a process per core with one thread each: more threads than cores wait for one another
 OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive \
-    .venv/bin/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile "$@"
+    .venv/bin/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile "$@"
