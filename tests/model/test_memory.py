@@ -16,10 +16,12 @@ def faults():
 if "keep" in sys.argv:
     assert keep_freed_memory()
 torch.ones(2**26)
-before = faults()
+counts = []
 for _ in range(4):
+    before = faults()
     torch.ones(2**26)  # 256 MiB
-print(faults() - before)
+    counts.append(faults() - before)
+print(min(counts))  # a kernel short of memory takes pages back at times
 """
 
 
@@ -30,5 +32,5 @@ def test_large_tensors_take_the_memory_of_freed_ones():
         return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
     kept, mapped_anew = faults("keep"), faults()
-    assert kept < 100
+    assert kept < 25
     assert mapped_anew > 4 * kept
