@@ -191,7 +191,13 @@ def claim_output(folder: Path, objective: dict, last_step: int, start: Path | No
         if folder.exists():
             raise ValueError(f"{folder} exists but was not written by this program; move it or set run.name")
         return 0
-    changed = sorted(key for key in objective if objective[key] != position["objective"].get(key))
+    before = position["objective"]
+    if position["step"] > last_step:  # a shorter run is another one
+        before, objective = (
+            made | {"last_step": last}
+            for made, last in ((before, position["last_step"]), (objective, last_step))
+        )
+    changed = sorted(key for key in objective if objective[key] != before.get(key))
     finished = position["step"] >= position["last_step"]
     if not changed:
         state = "finished" if position["step"] >= last_step else f"going on from step {position['step']}"
@@ -203,7 +209,7 @@ def claim_output(folder: Path, objective: dict, last_step: int, start: Path | No
     if not finished:
         found, wanted = (
             {key: differing(source.get(key), other.get(key)) for key in changed}
-            for source, other in pairwise((position["objective"], objective, position["objective"]))
+            for source, other in pairwise((before, objective, before))
         )
         raise ValueError(
             f"{folder} holds an unfinished run (step {position['step']} of {position['last_step']}) with "

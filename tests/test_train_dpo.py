@@ -445,6 +445,19 @@ def test_a_run_goes_on_with_another_microbatch_and_further_than_first_meant(trai
     ]
 
 
+def test_a_shorter_run_is_another_one(train, monkeypatch, capsys):
+    assert train("optim.max_steps=5") == 0
+    assert train("optim.max_steps=3") == 0
+    assert "a finished run with other last_step" in capsys.readouterr().out
+    assert json.loads(Path("out/t/dpo/training/position.json").read_text())["step"] == 3
+    assert metrics()[-1]["step"] == 3
+    with monkeypatch.context() as patch:
+        patch.setattr(train_dpo, "Interrupt", interrupt_after(3))
+        assert train("run.name=stopped") == 128 + 15
+    assert train("run.name=stopped", "optim.max_steps=2") == 1
+    assert "other settings: {'last_step': 8}, now {'last_step': 2}" in capsys.readouterr().err
+
+
 def test_a_run_cannot_start_from_where_it_would_be_saved(train, capsys):
     assert train() == 0
     before = weights()
