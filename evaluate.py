@@ -47,6 +47,12 @@ def score_file(cfg: Config) -> dict:
     """
     problems = problems_of(cfg)
     if cfg.samples == "canonical":
+        lacking = [problem.task_id for problem in problems if not problem.canonical_solution]
+        if lacking:
+            raise ValueError(
+                f"{len(lacking)} of {len(problems)} problems have no canonical_solution ({lacking[0]}); add "
+                "them, or give a file as samples"
+            )
         samples = [Sample(p.task_id, 0, p.canonical_solution, temperature=0.0) for p in problems]
         facts = {"samples": "canonical", "missing": []}
     else:

@@ -163,6 +163,9 @@ def test_extraction_failures_are_counted(config, tmp_path):
 
 def test_the_reference_solutions_check_the_setup(config, tmp_path):
     assert evaluate.score_file(config("samples=canonical"))["greedy"]["pass_at_1"] == 1.0
+    write_jsonl(tmp_path / "problems.jsonl", [*PROBLEMS[1:], PROBLEMS[0] | {"canonical_solution": ""}])
+    with pytest.raises(ValueError, match=r"1 of 4 problems have no canonical_solution \(own/0\)"):
+        evaluate.score_file(config("samples=canonical"))
 
 
 def test_evaluations_with_one_verdict_file_run_equal_programs_once(config, tmp_path):
