@@ -36,7 +36,13 @@ def write_columns(path: Path | str, pairs: Sequence[PreferencePair], columns: Se
 
 def read_columns(path: Path | str, pairs: Sequence[PreferencePair]) -> list[Sides]:
     """The numbers of every pair; a file that lacks some, or has another number of them, is an error."""
-    rows = read_shard(existing(path))
+    try:
+        rows = read_shard(existing(path))
+    except ValueError:  # which takes the file for a cache's, to be deleted
+        raise ValueError(
+            f"{path} is damaged or no columns: a program in variants/ writes such files; a checkpoint is "
+            "named by its folder"
+        ) from None
     absent = sum(column_keys(pair)[0] not in rows for pair in pairs)
     if absent:
         raise ValueError(f"{path} lacks {absent} of these {len(pairs)} pairs; make it anew from their file")

@@ -445,6 +445,14 @@ def test_a_run_goes_on_with_another_microbatch_and_further_than_first_meant(trai
     ]
 
 
+@pytest.mark.parametrize("option", ["run.reference", "data.weights"])
+def test_a_model_given_as_columns_is_not_to_be_deleted(train, tiny_policy, capsys, option):
+    assert train(f"{option}={tiny_policy}/model.safetensors") == 1
+    error = capsys.readouterr().err
+    assert "model.safetensors is damaged or no columns" in error
+    assert "delete" not in error
+
+
 def test_a_shorter_run_is_another_one(train, monkeypatch, capsys):
     assert train("optim.max_steps=5") == 0
     assert train("optim.max_steps=3") == 0
