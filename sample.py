@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
-from itertools import count
 from pathlib import Path
 
 import hydra
@@ -24,7 +23,7 @@ from tqdm import tqdm
 
 from conf.program import checkpoint_folder, program, samples_folder
 from conf.schema import Config
-from data.jsonl import JsonlAppender, digest, iterate_jsonl, write_jsonl, write_provenance
+from data.jsonl import JsonlAppender, digest, free_place, iterate_jsonl, write_jsonl, write_provenance
 from data.problems import load_problems
 from data.protocols import Protocol, asked, choose_protocol
 from data.tokenizer import StreamDecoder, Tokenizer, check_vocabulary, load_tokenizer, read_json
@@ -202,8 +201,7 @@ def claim(path: Path, identity: dict) -> bool:
     if found == identity:
         return path.exists()
     suffixes = ("", ".partial", ".meta.json")  # an interrupted run leaves only the last two
-    places = (path.with_name(f"{path.stem}.{number}{path.suffix}") for number in count(1))
-    aside = next(p for p in places if not any(p.with_name(p.name + s).exists() for s in suffixes))
+    aside = free_place(path, suffixes)
     for suffix in suffixes:
         source = path.with_name(path.name + suffix)
         if source.exists():

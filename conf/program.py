@@ -20,7 +20,7 @@ from omegaconf.errors import MissingMandatoryValue
 
 from conf.schema import Config
 from data.columns import columns_digest, is_columns
-from data.jsonl import write_provenance
+from data.jsonl import free_place, write_provenance
 from losses.contract import takes
 from model.checkpoint import weights_digest
 from model.distributed import finish, leave
@@ -215,9 +215,7 @@ def claim_output(folder: Path, objective: dict, last_step: int, start: Path | No
             f"{folder} holds an unfinished run (step {position['step']} of {position['last_step']}) with "
             f"other settings: {found}, now {wanted}; finish it with its settings, delete it, or set run.name"
         )
-    number = 1
-    while (aside := folder.with_name(f"{folder.name}.{number}")).exists():
-        number += 1
+    aside = free_place(folder)
     for part in reversed(PARTS):  # the folder last: until then the same command begins here again
         if (source := folder.with_name(folder.name + part)).exists():
             source.rename(aside.with_name(aside.name + part))

@@ -15,6 +15,7 @@ import subprocess
 import time
 import zlib
 from collections.abc import Iterable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -174,6 +175,14 @@ def commit_id() -> str:
     except OSError:
         return ""
     return head.stdout.strip() + ("+" if dirty.stdout.strip() else "")
+
+
+def free_place(path: Path, suffixes: Iterable[str] = ("",)) -> Path:
+    """`name.N.ext` beside a path, to move it to: the first N where nothing is, with any of the suffixes."""
+    for number in count(1):
+        place = path.with_name(f"{path.stem}.{number}{path.suffix}")
+        if not any(place.with_name(place.name + suffix).exists() for suffix in suffixes):
+            return place
 
 
 def write_provenance(path: Path | str, **facts: object) -> None:

@@ -34,7 +34,7 @@ from tqdm import tqdm
 
 from conf.program import program
 from conf.schema import Config
-from data.jsonl import file_digest, write_json
+from data.jsonl import file_digest, free_place, write_json
 from variants.programs import run
 from variants.settings import settings
 
@@ -142,9 +142,7 @@ def claim(trial: Trial, plan: ComparisonSettings) -> None:
     if found == wanted:
         return
     if trial.home.exists():
-        number = 1
-        while (aside := trial.home.with_name(f"{trial.home.name}.{number}")).exists():
-            number += 1
+        aside = free_place(trial.home)
         trial.home.rename(aside)
         tqdm.write(f"moved      {trial.home} to {aside}: {difference(found, wanted)}")
     write_json(trial.note, wanted)
