@@ -42,16 +42,26 @@ def test_a_new_model_and_tokenizer_learn(run_program):
     assert load_model("out/t/sft").config.vocab_size == load_tokenizer("out/t/sft").size == 400
 
 
-def test_a_resumed_run_from_nothing_is_bit_identical(run_program, monkeypatch):
-    tied = ("model.architecture.tie_word_embeddings=true",)
-    assert run_program(train_sft.main, *SMALL, *tied, "run.name=straight") == 0
-    with monkeypatch.context() as patch:
-        patch.setattr(train_sft, "Interrupt", interrupt_after(3))
-        assert run_program(train_sft.main, *SMALL, *tied) == 128 + 15
-    assert run_program(train_sft.main, *SMALL, *tied) == 0
-    straight = load_file("out/straight/sft/model.safetensors")
-    resumed = load_file("out/t/sft/model.safetensors")
-    assert all(torch.equal(tensor, straight[name]) for name, tensor in resumed.items())
+@pytest.fixture
+def resumed(run_program, monkeypatch):
+    """resumed(*overrides) -> the weights of an interrupted run, which are those of a straight one."""
+
+    def run(*overrides: str) -> dict[str, torch.Tensor]:
+        assert run_program(train_sft.main, *SMALL, "run.name=straight", *overrides) == 0
+        with monkeypatch.context() as patch:
+            patch.setattr(train_sft, "Interrupt", interrupt_after(3))
+            assert run_program(train_sft.main, *SMALL, *overrides) == 128 + 15
+        assert run_program(train_sft.main, *SMALL, *overrides) == 0
+        straight = load_file("out/straight/sft/model.safetensors")
+        weights = load_file("out/t/sft/model.safetensors")
+        assert all(torch.equal(tensor, straight[name]) for name, tensor in weights.items())
+        return weights
+
+    return run
+
+
+def test_a_resumed_run_from_nothing_is_bit_identical(resumed):
+    assert resumed("model.architecture.tie_word_embeddings=true")
 
 
 def test_adapters_need_a_checkpoint(run_program, capsys):
@@ -80,18 +90,10 @@ def test_another_vocabulary_is_another_tokenizer_and_another_run(run_program, ca
 
 
 @pytest.mark.parametrize("lora", [(), ("model.lora.rank=2",)])
-def test_a_resumed_run_is_bit_identical(run_program, tiny_policy, monkeypatch, lora):
-    start = (f"model.path={tiny_policy}", *lora)
-    assert run_program(train_sft.main, *SMALL, "run.name=straight", *start) == 0
-    with monkeypatch.context() as patch:
-        patch.setattr(train_sft, "Interrupt", interrupt_after(3))
-        assert run_program(train_sft.main, *SMALL, *start) == 128 + 15
-    assert run_program(train_sft.main, *SMALL, *start) == 0
-    straight = load_file("out/straight/sft/model.safetensors")
-    resumed = load_file("out/t/sft/model.safetensors")
-    assert all(torch.equal(tensor, straight[name]) for name, tensor in resumed.items())
+def test_a_resumed_run_is_bit_identical(resumed, tiny_policy, lora):
+    weights = resumed(f"model.path={tiny_policy}", *lora)
     base = load_file(tiny_policy / "model.safetensors")
-    changed = [name for name in base if not torch.equal(base[name], resumed[name])]
+    changed = [name for name in base if not torch.equal(base[name], weights[name])]
     assert changed
     assert not lora or all("_proj" in name for name in changed)
     assert Path("out/t/sft/adapter/adapter_model.safetensors").exists() == bool(lora)

@@ -515,8 +515,9 @@ def test_requests_are_taken_only_when_rows_are_free():
     assert taken <= 6
 
 
-def test_equal_prompts_share_a_slot():
-    model, read = small_transformer(), []
+def note_reads(model) -> list[int]:
+    """A list that gets the number of tokens of every prefill."""
+    read = []
     forward = model.forward
 
     def spy(ids, positions, spans=None, *rest, **named):
@@ -525,6 +526,12 @@ def test_equal_prompts_share_a_slot():
         return forward(ids, positions, spans, *rest, **named)
 
     model.forward = spy
+    return read
+
+
+def test_equal_prompts_share_a_slot():
+    model = small_transformer()
+    read = note_reads(model)
     request = ragged_requests(1)[0]
     greedy = dataclasses.replace(request, samples=(-1,), temperature=0.0)
     assert len(list(generate(model, [greedy, request], batch_size=8))) == 4
@@ -533,16 +540,9 @@ def test_equal_prompts_share_a_slot():
 
 def test_prompts_are_read_a_bounded_number_of_tokens_at_a_time_with_the_same_samples(monkeypatch):
     """A prompt's last token is read by its samples; each read is filled up to a multiple of 64."""
-    model, read = small_transformer(), []
+    model = small_transformer()
+    read = note_reads(model)
     requests = [*ragged_requests(20, samples=2), Request("long", [1] * 150, max_new_tokens=30)]
-    forward = model.forward
-
-    def spy(ids, positions, spans=None, *rest, **named):
-        if spans is not None:
-            read.append(len(ids))
-        return forward(ids, positions, spans, *rest, **named)
-
-    model.forward = spy
     runs = []
     for limit in (10**6, 64):
         monkeypatch.setattr("model.generate.PREFILL_TOKENS", limit)
