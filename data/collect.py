@@ -24,7 +24,15 @@ from conf.schema import Config
 from data.decontaminate import Hit, benchmark_index, problem_hits
 from data.evalplus import with_tests
 from data.execution import judge
-from data.jsonl import as_record, digest, file_digest, iterate_jsonl, write_jsonl, write_provenance
+from data.jsonl import (
+    as_record,
+    digest,
+    file_digest,
+    iterate_jsonl,
+    only_writer,
+    write_jsonl,
+    write_provenance,
+)
 from data.judging import Answer, Judge, judge_jobs, prepare
 from data.pair_report import dataset_report, table
 from data.pairing import (
@@ -307,7 +315,15 @@ def finished_report(out: Path, wanted: str) -> dict | None:
 def main(cfg: Config) -> None:
     config: PairingConfig = OmegaConf.to_object(cfg.pairing)
     check_config(config)
-    completions_path, results_path = inputs(cfg, config)
+    files, out = inputs(cfg, config), Path(cfg.run.dir, "pairs.jsonl")
+    with only_writer(out):
+        collect(cfg, config, *files, out)
+
+
+def collect(
+    cfg: Config, config: PairingConfig, completions_path: Path, results_path: Path, out: Path
+) -> None:
+    """Find the pairs made from these files with these settings, or make them."""
     protocol = protocol_of(cfg, results_path)
     sandbox = OmegaConf.to_object(cfg.sandbox)
     limits = {name: value for name, value in dataclasses.asdict(sandbox).items() if name != "workers"}
@@ -319,7 +335,6 @@ def main(cfg: Config) -> None:
         "completions": {"path": str(completions_path), "digest": file_digest(completions_path)},
         "results": {"path": str(results_path), "digest": file_digest(results_path)},
     }
-    out = Path(cfg.run.dir, "pairs.jsonl")
     inputs_digest = digest(settings)
     report = finished_report(out, inputs_digest)
     if report is not None:

@@ -2,10 +2,12 @@
 
 A finished file is written under a temporary name and renamed. A long job appends to `<name>.partial`
 (`JsonlAppender`) and renames when it is done, so a file under its own name is complete and an
-interrupted one can go on. `<name>.meta.json` beside a file says what made it (`write_provenance`).
+interrupted one can go on. One program at a time writes it (`only_writer`). `<name>.meta.json` beside a file
+says what made it (`write_provenance`).
 """
 
 import dataclasses
+import fcntl
 import gzip
 import hashlib
 import json
@@ -15,12 +17,14 @@ import subprocess
 import time
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, suppress
 from itertools import count
 from pathlib import Path
 from typing import IO, TypeVar
 
 Record = TypeVar("Record")
 SURROGATE = re.compile("[\ud800-\udfff]")
+HELD: set[Path] = set()  # lock files of this process
 
 
 def iterate_jsonl(path: Path | str) -> Iterator[tuple[int, dict]]:
@@ -112,24 +116,93 @@ def write_json(path: Path | str, value: object) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def only_writer(path: Path | str) -> ExitStack:
+    """Keep other programs from writing `path`, a file or folder that may be there or not yet; ValueError when
+    one does already.
+
+    Holds until the end of a `with`, `close()` or the end of the process, however it ends; what the process
+    itself asks for again, it has. The lock is on `.<name>.lock` beside the path, which is deleted after use;
+    one that a killed program left is free. A record lock: child processes do not inherit it. Where a file
+    system has none, this does nothing.
+    """
+    path, held = Path(path), ExitStack()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.parent.resolve() / f".{path.name}.lock"
+    if lock in HELD:
+        return held
+    for _ in range(9):
+        file = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            process = os.read(file, 99).decode(errors="replace")
+            os.close(file)
+            raise ValueError(
+                f"{path} is being written by another program (process {process or 'unknown'}); wait for it "
+                "or set run.name"
+            ) from None
+        except OSError:
+            pass
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file), os.stat(lock)):
+                break
+        os.close(file)  # its owner deleted it after it was opened here
+    os.truncate(file, 0)
+    os.write(file, f"{os.getpid()} on {os.uname().nodename}".encode())
+    HELD.add(lock)
+    held.callback(release, lock, file, os.getpid())
+    return held
+
+
+def release(lock: Path, file: int, owner: int) -> None:
+    """End what `only_writer` began; in a fork of the process that did, nothing."""
+    if os.getpid() == owner:
+        HELD.discard(lock)
+        lock.unlink(missing_ok=True)
+        os.close(file)
+
+
 class JsonlAppender:
     """Append rows to `<path>.partial`, one flushed line each; `finish` renames it to `path`.
 
-    `done` holds the rows an interrupted run left; a torn last line is cut off.
+    `done` holds the rows an interrupted run left; a torn last line is cut off, and of rows with the same
+    values under the names of `key` (all names, if none is given) only the last is kept.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, key: tuple[str, ...] = ()) -> None:
         self.path = Path(path)
         self.partial = self.path.with_name(self.path.name + ".partial")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.done: list[dict] = []
-        if self.partial.exists():
-            whole = self.partial.read_bytes()
-            whole = whole[: whole.rfind(b"\n") + 1]
-            with open(self.partial, "r+b") as file:
-                file.truncate(len(whole))
-            self.done = [row for _, row in iterate_jsonl(self.partial)]
-        self.file: IO[str] = self.partial.open("a", encoding="utf-8", errors="surrogatepass")
+        self.lock = only_writer(self.path)
+        with ExitStack() as failed:
+            failed.push(self.lock)
+            self.done = self.read(key) if self.partial.exists() else []
+            self.file: IO[str] = self.open()
+            failed.pop_all()
+
+    def open(self) -> IO[str]:
+        return self.partial.open("a", encoding="utf-8", errors="surrogatepass")
+
+    def read(self, key: tuple[str, ...]) -> list[dict]:
+        whole = self.partial.read_bytes()
+        whole = whole[: whole.rfind(b"\n") + 1]
+        with open(self.partial, "r+b") as file:
+            file.truncate(len(whole))
+        try:
+            rows = [row for _, row in iterate_jsonl(self.partial)]
+        except ValueError as error:
+            raise ValueError(f"{error}; delete that line, or the file to begin again") from None
+        last = {to_line({name: row.get(name) for name in key or sorted(row)}): row for row in rows}
+        unique = [*last.values()]
+        if len(unique) < len(rows):
+            print(f"dropped    {len(rows) - len(unique)} rows of {self.partial}: they repeat others")
+            write_jsonl(self.partial, unique)
+        return unique
+
+    def keep(self, rows: list[dict]) -> None:
+        """Go on from these rows instead of `done`."""
+        self.file.close()
+        write_jsonl(self.partial, rows)
+        self.done, self.file = rows, self.open()
 
     def write(self, row: object) -> None:
         self.file.write(to_line(row))
@@ -144,6 +217,7 @@ class JsonlAppender:
 
     def __exit__(self, *exception: object) -> None:
         self.file.close()
+        self.lock.close()
 
 
 def digest(*values: object) -> str:

@@ -71,9 +71,9 @@ def judge_answers(answers: list[Answer], judge: Judge, path: Path) -> list[dict]
 
     Verdicts are appended to `<path>.partial` as they come, so an interrupted run goes on.
     """
-    known = dict(verdicts_by_key(read_jsonl(path))) if path.exists() else {}
     unique = {answer.key: answer for answer in answers}
     with JsonlAppender(path) as log:
+        known = dict(verdicts_by_key(read_jsonl(path))) if path.exists() else {}
         known.update(verdicts_by_key(log.done))
         todo = {key: answer.jobs for key, answer in unique.items() if key not in known}
         if len(todo) < len(unique):
@@ -81,22 +81,22 @@ def judge_answers(answers: list[Answer], judge: Judge, path: Path) -> list[dict]
         for key, verdict in judge_jobs(todo, judge):
             known[key] = verdict
             log.write(verdict | {"key": key})
-    failed = {key: jobs for key, jobs in todo.items() if known[key]["verdict"] == Verdict.INTERNAL_ERROR}
-    known.update(judge_jobs(failed, judge))
-    rows = [
-        known[answer.key]
-        | {
-            "task_id": answer.sample.task_id,
-            "sample": answer.sample.sample,
-            "temperature": answer.sample.temperature,
-            "extracted": answer.extracted,
-            "key": answer.key,
-        }
-        for answer in answers
-    ]
-    write_jsonl(path, rows)
-    log.partial.unlink()
-    return rows
+        failed = {key: jobs for key, jobs in todo.items() if known[key]["verdict"] == Verdict.INTERNAL_ERROR}
+        known.update(judge_jobs(failed, judge))
+        rows = [
+            known[answer.key]
+            | {
+                "task_id": answer.sample.task_id,
+                "sample": answer.sample.sample,
+                "temperature": answer.sample.temperature,
+                "extracted": answer.extracted,
+                "key": answer.key,
+            }
+            for answer in answers
+        ]
+        write_jsonl(path, rows)
+        log.partial.unlink()
+        return rows
 
 
 def verdicts_by_key(rows: Iterable[dict]) -> Iterator[tuple[str, dict]]:

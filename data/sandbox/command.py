@@ -65,7 +65,7 @@ def judge_file(source: Path, target: Path, cache: str | None, config: SandboxCon
     zygote = zygote_for(config)
     contents = {job.key: content_key(job, config, zygote) for job in jobs}
     counts: dict[str, int] = collections.Counter()
-    with JsonlAppender(target) as out:
+    with JsonlAppender(target, key=("id",)) as out:
         drop_stale(out, contents)
         finished = {row["id"] for row in out.done}
         counts.update(row["verdict"] for row in out.done)
@@ -94,10 +94,7 @@ def drop_stale(out: JsonlAppender, contents: dict[Hashable, str]) -> None:
         if contents.get(row["id"]) == row["content"] and row["verdict"] != Verdict.INTERNAL_ERROR
     ]
     if len(kept) < len(out.done):
-        out.file.truncate(0)
-        out.done = kept
-        for row in kept:
-            out.write(row)
+        out.keep(kept)
 
 
 COLUMNS = (

@@ -11,7 +11,7 @@ import pytest
 
 from data.collect import read_completions
 from data.execution import SandboxConfig, judge
-from data.jsonl import write_jsonl, write_provenance
+from data.jsonl import only_writer, write_jsonl, write_provenance
 from data.judging import judge_answers, prepare
 from data.protocols import PROTOCOLS
 from data.samples import Sample
@@ -136,3 +136,10 @@ def test_mistakes_end_in_one_line_and_change_nothing(home, overrides, message):
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
     assert sorted(path for path in home.rglob("*") if "hydra" not in path.parts) == before
+
+
+def test_one_program_at_a_time_collects(home):
+    with only_writer(home / "pairs.jsonl"):
+        done = run_collect(home)
+    assert done.returncode == 1
+    assert f"{home}/pairs.jsonl is being written by another program (process {os.getpid()} on" in done.stderr

@@ -48,6 +48,14 @@ def test_equal_programs_are_judged_once(tmp_path):
     assert not (tmp_path / "results.jsonl.partial").exists()
 
 
+def test_results_have_one_writer_until_they_are_whole(tmp_path):
+    lock, held = tmp_path / ".results.jsonl.lock", []
+    judge = CountingJudge(lambda program: held.append(lock.exists()) or "internal_error")
+    judge_answers(answers(TEXTS[:1]), judge, tmp_path / "results.jsonl")
+    assert held == [True, True]  # the second time after all others
+    assert not lock.exists()
+
+
 def test_finished_results_are_reused_and_extended(tmp_path, capsys):
     path = tmp_path / "results.jsonl"
     judge_answers(answers(), CountingJudge(), path)
