@@ -16,7 +16,8 @@ from pathlib import Path
 import torch
 from omegaconf import OmegaConf
 
-from conf.program import checkpoint_folder, claim_output, program, training_objective
+from conf.objective import claim_output, make_room, reserve, training_objective
+from conf.program import checkpoint_folder, program
 from conf.schema import Config
 from data.jsonl import digest, iterate_jsonl, write_provenance
 from data.pairs import PairBatch, collate, epoch_order, microbatches, split_by_problem, token_count
@@ -82,6 +83,7 @@ def own_tokenizer(rows: list[dict], cfg: Config) -> Path:
 
     One that lies there without a note of what made it is taken as it is.
     """
+    reserve(Path(cfg.run.dir, "sft"))  # whose tokenizer it is
     texts = [row["prompt"] + row["completion"] for row in rows]
     folder, size = Path(cfg.run.dir, "tokenizer"), cfg.data.demonstrations.vocabulary
     meta, made_of = folder.with_name("tokenizer.meta.json"), digest(texts, size)
@@ -163,6 +165,7 @@ def main(cfg: Config) -> int | None:
     objective = training_objective(
         cfg,
         compute.dtype,
+        None,
         init=weights_digest(start) if start else OmegaConf.to_container(cfg.model.architecture),
         examples=digest([(e.prompt_ids, e.chosen_ids) for e in examples]),
     )
@@ -187,6 +190,7 @@ def main(cfg: Config) -> int | None:
         groups = share(microbatches([token_count(examples[i]) for i in index], cfg.optim.microbatch))
         return [collate(examples, [index[i] for i in group]).to(compute.device) for group in groups]
 
+    on_first(make_room, out, done)
     log, metrics, interrupt = MetricsLog(out.with_name("sft.metrics.jsonl"), done), Metrics(), Interrupt()
     clock = time.perf_counter() - kept.get("made_by", {"seconds": 0})["seconds"]
     unread, saved = [], done

@@ -3,13 +3,11 @@
 import errno
 import functools
 import inspect
-import json
 import math
 import os
 import re
 import sys
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 
 import hydra
@@ -19,20 +17,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
 from conf.schema import Config
-from data.columns import columns_digest, is_columns
-from data.jsonl import free_place, write_provenance
 from losses.contract import takes
-from model.checkpoint import weights_digest
 from model.distributed import finish, leave
-from model.training import read_position
 from model.wrong_folder import check_folder
 
 STAGE_KEYS = re.compile(  # these do not name a trained run
     r"\+?(exp|run\.(name|checkpoint|split|cache|verdicts)|benchmark|protocol|samples|allow_missing|decode|sandbox"
     r"|compare|prompt|device)\b"
 )
-HARMLESS = r".*_every|microbatch|max_steps"  # of optim: when, how and how far, not what is computed
-PARTS = ("", ".metrics.jsonl", ".metrics", ".meta.json", "-best")  # what a training run writes, by its folder
 
 
 def run_dir(home: str) -> str:
@@ -175,78 +167,3 @@ def check_settings(loss: functools.partial, where: str) -> None:
     for name, part in inside.items():
         if isinstance(part, functools.partial):
             check_settings(part, f"{where}.{name}")
-
-
-def claim_output(folder: Path, objective: dict, last_step: int, start: Path | None) -> int:
-    """The step a training run goes on from: 0 for a new one, `last_step` when there is nothing left to do.
-
-    A finished run with another objective is moved aside, with its log and all; an unfinished one is refused.
-    So nothing is lost. start: the checkpoint that it begins from.
-    """
-    if start is not None and start.resolve() == folder.resolve():
-        raise ValueError(f"{folder} is where this run begins and where it would be saved; set run.name")
-    objective = json.loads(json.dumps(objective))
-    position = read_position(folder)
-    if position is None:
-        if folder.exists():
-            raise ValueError(f"{folder} exists but was not written by this program; move it or set run.name")
-        return 0
-    before = position["objective"]
-    if position["step"] > last_step:  # a shorter run is another one
-        before, objective = (
-            made | {"last_step": last}
-            for made, last in ((before, position["last_step"]), (objective, last_step))
-        )
-    changed = sorted(key for key in objective if objective[key] != before.get(key))
-    finished = position["step"] >= position["last_step"]
-    if not changed:
-        state = "finished" if position["step"] >= last_step else f"going on from step {position['step']}"
-        print(f"found      {folder}: {state}")
-        meta = folder.with_name(f"{folder.name}.meta.json")
-        if finished and not meta.exists():  # killed between the last save and this note
-            write_provenance(folder, objective=objective, **position.get("made_by", {}))
-        return min(position["step"], last_step)
-    if not finished:
-        found, wanted = (
-            {key: differing(source.get(key), other.get(key)) for key in changed}
-            for source, other in pairwise((before, objective, before))
-        )
-        raise ValueError(
-            f"{folder} holds an unfinished run (step {position['step']} of {position['last_step']}) with "
-            f"other settings: {found}, now {wanted}; finish it with its settings, delete it, or set run.name"
-        )
-    aside = free_place(folder)
-    for part in reversed(PARTS):  # the folder last: until then the same command begins here again
-        if (source := folder.with_name(folder.name + part)).exists():
-            source.rename(aside.with_name(aside.name + part))
-    print(f"moved      {folder} to {aside}: a finished run with other {', '.join(changed)}")
-    return 0
-
-
-def differing(value: object, other: object) -> object:
-    """Of a group of settings only those that the other has not, or not so."""
-    if not isinstance(value, dict) or not isinstance(other, dict):
-        return value
-    return {key: value[key] for key in value if key not in other or value[key] != other[key]}
-
-
-def reference_digest(cfg: Config) -> str | None:
-    """What tells one `run.reference` from another: the digest of a file, or of a checkpoint's weights."""
-    name = cfg.run.reference
-    if is_columns(name):
-        return columns_digest(name)
-    return weights_digest(checkpoint_folder(cfg, name)) if name else None
-
-
-def training_objective(cfg: Config, dtype: str, **inputs: object) -> dict:
-    """Everything that decides what a training run computes; a resumed run must have the same."""
-    optim = OmegaConf.to_container(cfg.optim, resolve=True)
-    return {
-        **inputs,
-        "reference": reference_digest(cfg),
-        "optim": {name: value for name, value in optim.items() if not re.fullmatch(HARMLESS, name)},
-        "lora": OmegaConf.to_container(cfg.model.lora, resolve=True),
-        "dtype": dtype,
-        "validation_share": cfg.data.validation_share,
-        "seed": cfg.run.seed,
-    }

@@ -15,7 +15,7 @@
 
 import functools
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from losses.types import LossFunction
 
@@ -32,13 +32,20 @@ def by_rank(loss: LossFunction) -> LossFunction:
     return couples_pairs(loss)
 
 
-def marked(loss: LossFunction | Sequence, mark: str) -> bool:
-    """Whether a loss, or a loss it was given as a setting (mixture, WPO), carries this mark."""
+def functions(loss: LossFunction | Sequence) -> Iterator[Callable]:
+    """The function of a loss, and those of losses it was given as settings (mixture, WPO)."""
     if isinstance(loss, functools.partial):
-        return marked([loss.func, *loss.keywords.values()], mark)
-    if isinstance(loss, Sequence) and not isinstance(loss, str):
-        return any(marked(part, mark) for part in loss)
-    return getattr(loss, mark, False)
+        yield from functions([loss.func, *loss.keywords.values()])
+    elif isinstance(loss, Sequence) and not isinstance(loss, str):
+        for part in loss:
+            yield from functions(part)
+    elif callable(loss):
+        yield loss
+
+
+def marked(loss: LossFunction, mark: str) -> bool:
+    """Whether a loss, or a loss inside it, carries this mark."""
+    return any(getattr(function, mark, False) for function in functions(loss))
 
 
 def needs_whole_batch(loss: LossFunction) -> bool:

@@ -16,13 +16,13 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from omegaconf import OmegaConf
 from torch import Tensor
 
-from conf.program import checkpoint_folder, claim_output, loss_function, program, training_objective
+from conf.objective import claim_output, make_room, training_objective
+from conf.program import checkpoint_folder, loss_function, program
 from conf.schema import Config
 from data.audit import check_whole_steps, print_audit
-from data.columns import columns_digest, read_columns
+from data.columns import read_columns
 from data.jsonl import digest, write_provenance
 from data.pairs import (
     PairBatch,
@@ -174,14 +174,9 @@ def main(cfg: Config) -> int | None:
     if needs_whole_batch(loss_fn):
         require_one_process("this loss couples the pairs of a step")
         check_whole_steps([token_count(pairs[i]) for i in train], plan, cfg.run.seed, cfg.optim.microbatch)
-    objective = training_objective(
-        cfg,
-        compute.dtype,
-        init=weights_digest(start),
-        pairs=digest([(p.prompt_ids, p.chosen_ids, p.rejected_ids) for p in pairs]),
-        loss=OmegaConf.to_container(cfg.loss, resolve=True),
-        weights=cfg.data.weights and columns_digest(cfg.data.weights),
-    )
+    ids = [(p.prompt_ids, p.chosen_ids, p.rejected_ids) for p in pairs]
+    inputs = {"init": weights_digest(start), "pairs": digest(ids)}
+    objective = training_objective(cfg, compute.dtype, loss_fn, **inputs)
     done = on_first(claim_output, out, objective, plan.last, start)
     if done == plan.last:
         return
@@ -195,8 +190,8 @@ def main(cfg: Config) -> int | None:
     kept = load_state(out, optimizer, compute.device) if done else {}
     state, best = kept.get("loss_state"), kept.get("best")  # what the loss remembers; loss of dpo-best
     columns = {
-        "reference": reference_columns(cfg, pairs, start, model, compute, done),
         "weights": read_columns(cfg.data.weights, pairs) if cfg.data.weights else None,
+        "reference": reference_columns(cfg, pairs, start, model, compute, done),
     }
 
     reference = reference_model(cfg, start, model, compute, loss_fn)
@@ -207,6 +202,7 @@ def main(cfg: Config) -> int | None:
         groups = share(microbatches([token_count(pairs[i]) for i in index], cfg.optim.microbatch, plan.batch))
         return [collate(pairs, [index[i] for i in group], **columns).to(compute.device) for group in groups]
 
+    on_first(make_room, out, done)
     log, metrics, interrupt = MetricsLog(out.with_name("dpo.metrics.jsonl"), done), Metrics(), Interrupt()
     clock = time.perf_counter() - kept.get("made_by", {"seconds": 0})["seconds"]
     unread, saved = [], done
