@@ -25,6 +25,7 @@ from data.evalplus_oracle import NOT_NONE
 from data.execution import encode_data
 from data.jsonl import digest, write_json
 from data.sandbox.pool import ENVIRONMENT
+from data.sandbox.prepare import check_tests
 from data.types import Problem
 
 HERE = Path(__file__).parent
@@ -185,6 +186,7 @@ def with_tests(problems: Iterable[Problem], cache: Path, workers: int = 2) -> li
             raise ValueError(
                 f"{problem.task_id}: test is empty; text that defines check(candidate) or asserts expected"
             )
+    check_tests({problem.task_id: problem.test for problem in problems if problem.test})
     if not todo:
         return problems
     with ThreadPoolExecutor(workers) as pool:

@@ -1,11 +1,15 @@
 """Test text as the judge needs it: compiled once in the host, sent as code (samples of a problem share
 it)."""
 
+import ast
 import functools
 import marshal
 import re
 import types
+from collections.abc import Mapping
 from typing import NamedTuple
+
+from data.syntax import parse
 
 LONGEST_TIMEOUT = 86_400
 TEST_FILE = "<test>"
@@ -17,6 +21,7 @@ SURROUNDING = (
     "builtins", "patch", "redirect_stderr", "redirect_stdout", "seed", "set_state", "setstate", "stderr",
     "stdin", "stdout",
 )  # fmt: skip  # what changes the program's surroundings (surroundings.py)
+ACTS = (ast.Assert, ast.Call, ast.Raise)
 ASSERT_LINE = re.compile(r"^[ \t]*(?:assert\b|self\.assert)", re.MULTILINE)
 
 
@@ -65,8 +70,15 @@ def compile_test(text: str) -> CompiledTest:
         raise BrokenTest("the test is empty: every program would pass it")
     try:
         code = compile(text, TEST_FILE, "exec", dont_inherit=True)
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise BrokenTest(f"the test does not compile: {error}") from None
+    tree = parse(text)
+    if tree and not tests_something(tree):
+        defined = ", ".join(node.name for node in tree.body if hasattr(node, "name")) or "nothing"
+        raise BrokenTest(
+            "the test tests nothing, every program would pass it: check(candidate), test_... or statements "
+            f"that assert or call expected, it defines {defined}"
+        )
     names = names_in(code)
     return CompiledTest(
         marshal.dumps(code),
@@ -75,6 +87,43 @@ def compile_test(text: str) -> CompiledTest:
         not names.isdisjoint(SPOILING),
         tuple(sorted(names.intersection(SURROUNDING))),
     )
+
+
+def check_tests(tests: Mapping[str, str]) -> None:
+    """ValueError for problems' tests, by task id, that can judge no program: before anything is sampled."""
+    broken = []
+    for name, text in tests.items():
+        try:
+            compile_test(text)
+        except BrokenTest as error:
+            broken.append(f"{name}: {error}")
+    if broken:
+        others = f" (and {len(broken) - 1} other problems)" if len(broken) > 1 else ""
+        raise ValueError(f"{broken[0]}{others}; mend the problem or leave it out")
+
+
+def tests_something(tree: ast.Module) -> bool:
+    """Whether running a test text (testrun.py) does anything: it or a test it defines asserts, calls, raises.
+
+    In doubt it does: decorators, lambdas and imports may.
+    """
+    todo: list[ast.AST] = [*tree.body]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            if node.decorator_list or (
+                is_test(node.name) and any(isinstance(n, ACTS) for n in ast.walk(node))
+            ):
+                return True
+        elif isinstance(node, ACTS) or (isinstance(node, ast.alias) and is_test(node.asname or node.name)):
+            return True
+        else:
+            todo += ast.iter_child_nodes(node)
+    return False
+
+
+def is_test(name: str) -> bool:
+    return name in ("check", "runTest", "*") or name.startswith("test")
 
 
 def names_in(code: types.CodeType) -> set[str]:

@@ -126,6 +126,16 @@ def test_a_problem_with_neither_test_nor_inputs_is_named(test, tmp_path):
         with_tests([problem_from_row(row, "here")], tmp_path)
 
 
+def test_a_problem_with_a_test_that_cannot_decide_is_named(tmp_path):
+    """Before anything is sampled: all that score or pair samples take their problems from `with_tests`."""
+    row = {"task_id": "own/7", "prompt": "def f(x):\n", "entry_point": "f"}
+    for test, message in (("def check(:", "does not compile"), ("def chek(c): assert c(1)", "tests nothing")):
+        with pytest.raises(
+            ValueError, match=f"own/7: the test {message}.*; mend the problem or leave it out"
+        ):
+            with_tests([problem_from_row(row | {"test": test}, "here")], tmp_path)
+
+
 def test_without_its_answers_a_problem_is_not_judged():
     with pytest.raises(ValueError, match="HumanEval/4 has no test yet"):
         program(evalplus_problem(MEAN, "here"), "    return 1\n")

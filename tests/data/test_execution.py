@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from data.execution import (
 from data.sandbox import kernel, report
 from data.sandbox.command import main
 from data.sandbox.config import LAYERS
+from data.sandbox.prepare import check_tests, compile_test
 from data.types import ExecutionResult, Verdict
 
 ROOT = Path(__file__).parents[2]
@@ -160,11 +162,47 @@ def test_modules_the_test_takes_for_granted():
         assert execute(add("    return a + b\n", test=test), 5.0, CONFIG).verdict is Verdict.PASSED
 
 
-@pytest.mark.parametrize(("test", "words"), [("", "empty"), ("def check(:", "does not compile")])
+@pytest.mark.parametrize(
+    ("test", "words"),
+    [
+        ("", "empty"),
+        ("def check(:", "does not compile"),
+        ("def chek(candidate):\n    assert candidate(1, 2) == 3\n", "tests nothing.* it defines chek"),
+        ("import math\nMETADATA = {'author': 'x'}\ndef check(candidate):\n    pass\n", "it defines check"),
+        ("class Adds:\n    def add(self):\n        assert add(1, 2) == 3\n", "it defines Adds"),
+        ("x = 1\n", "it defines nothing"),
+    ],
+)
 def test_a_test_that_cannot_decide_is_no_pass(test, words):
     result = execute(add("    return a + b\n", test=test), 1.0, CONFIG)
     assert result.verdict is Verdict.INTERNAL_ERROR
-    assert words in result.detail
+    assert re.search(words, result.detail)
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        "def setup():\n    return 3\nadd(1, 2)\n",
+        "if True:\n    def check(candidate):\n        assert candidate(1, 2) == 3\n",
+        "check = lambda candidate: candidate(1, 2)\n",
+        "class Test(Base):\n    def test_it(self):\n        assert add(1, 2) == 3\n",
+        "class Case(unittest.TestCase):\n    def runTest(self):\n        self.assertEqual(add(1, 2), 3)\n",
+        "@run\ndef it():\n    assert add(1, 2) == 3\n",
+        "from cases import check\n",
+        "if add is None:\n    raise AssertionError\n",
+        "class Adds:\n    assert add(1, 2) == 3\n",
+    ],
+)
+def test_tests_of_any_form_test_something(test):
+    assert compile_test(test).code
+
+
+def test_problems_with_tests_that_cannot_decide_are_named():
+    tests = {"own/1": "assert f(1)", "own/2": "def chek(c): assert c(1)", "own/3": "def check(:"}
+    with pytest.raises(
+        ValueError, match=r"own/2: the test tests nothing.*chek \(and 1 other .*; mend the pro"
+    ):
+        check_tests(tests)
 
 
 def test_a_program_without_its_keys_is_a_mistake():
@@ -425,7 +463,7 @@ def test_no_isolation_is_said_loudly():
     bare = {"active": {"split": "", "rlimits": ""}, "missing": {"seccomp": "EPERM, not permitted"}}
     assert "WARNING" in report.warning(bare)
     assert not report.warning({"active": {"landlock": "abi1"}, "missing": {}})
-    line = report.report_line(bare, {"python": "3.11.1", "numpy": ""}, 2, 3.0, 4096)
+    line = report.report_line(bare, {"python": "3.11.1", "numpy": ""}, 2, [3.0], 4096)
     assert line == (
         "sandbox: split+rlimits | missing: seccomp (EPERM, not permitted) | python 3.11.1 | W=2 T=cpu 3s mem 4GiB"
     )
