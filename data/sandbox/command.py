@@ -9,8 +9,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data.execution import Job, SandboxConfig, VerdictCache, content_key, judge, sandbox_report, zygote_for
-from data.jsonl import JsonlAppender, iterate_jsonl, read_jsonl
-from data.sandbox.prepare import mistake_in
+from data.jsonl import JsonlAppender, free_place, iterate_jsonl
+from data.sandbox.prepare import BrokenTest, compile_test, mistake_in, test_text
 from data.types import Verdict
 
 
@@ -54,25 +54,40 @@ def parse_arguments(arguments: list[str]) -> tuple[dict, SandboxConfig]:
 
 
 def judge_file(source: Path, target: Path, cache: str | None, config: SandboxConfig) -> int:
-    """Judge every row of `source` not yet in `target`; stream the verdicts; 1 when internal errors remain."""
+    """Judge every row of `source` not yet in `target`; stream the verdicts; 1 when internal errors remain.
+
+    A verdict is kept as long as program, tests, limits, layers and judge are the same. A finished file with
+    other verdicts than wanted now is moved aside.
+    """
     jobs = read_jobs(source)
     if target.is_dir() or (target.exists() and target.samefile(source)):
         raise ValueError(f"output={target} is the input or a folder; name another file")
-    if target.exists():
-        print(f"{target} is there and whole; delete it to judge again", file=sys.stderr)
-        return int(any(row["verdict"] == Verdict.INTERNAL_ERROR for row in read_jsonl(target)))
     print(sandbox_report(config), file=sys.stderr)
     zygote = zygote_for(config)
     contents = {job.key: content_key(job, config, zygote) for job in jobs}
-    counts: dict[str, int] = collections.Counter()
+    found = read_verdicts(target) if target.exists() else []
     with JsonlAppender(target, key=("id",)) as out:
-        drop_stale(out, contents)
-        finished = {row["id"] for row in out.done}
-        counts.update(row["verdict"] for row in out.done)
-        left = [job for job in jobs if job.key not in finished]
-        if finished:
-            print(f"{len(finished)} of {len(jobs)} were judged before", file=sys.stderr)
-        progress = tqdm(total=len(jobs), initial=len(finished), unit="program", disable=None)
+        kept = {
+            row["id"]: row
+            for row in [*found, *out.done]
+            if contents.get(row["id"]) == row["content"] and row["verdict"] != Verdict.INTERNAL_ERROR
+        }
+        changed = {row["id"]: row["content"] for row in found} != contents
+        if len(kept) == len(jobs) == len(found) and not changed:
+            print(f"{target} is there and whole: the same programs, tests and limits", file=sys.stderr)
+            out.partial.unlink()
+            return 0
+        if len(kept) != len(out.done):
+            out.keep([*kept.values()])
+        if found and changed:
+            aside = free_place(target)
+            target.rename(aside)
+            print(f"moved {target} to {aside.name}: it has other programs, tests or limits", file=sys.stderr)
+        counts = collections.Counter(row["verdict"] for row in kept.values())
+        left = [job for job in jobs if job.key not in kept]
+        if kept:
+            print(f"{len(kept)} of {len(jobs)} were judged before", file=sys.stderr)
+        progress = tqdm(total=len(jobs), initial=len(kept), unit="program", disable=None)
         for key, result in judge(left, config, VerdictCache(cache)):
             row = dataclasses.asdict(result) | {"verdict": result.verdict.value}
             out.write({"id": key, "content": contents[key]} | {k: row[k] for k in COLUMNS})
@@ -85,16 +100,12 @@ def judge_file(source: Path, target: Path, cache: str | None, config: SandboxCon
     return int(counts["internal_error"] > 0)
 
 
-def drop_stale(out: JsonlAppender, contents: dict[Hashable, str]) -> None:
-    """Of what an interrupted run left, keep verdicts of programs that are still the same, and no internal
-    errors."""
-    kept = [
-        row
-        for row in out.done
-        if contents.get(row["id"]) == row["content"] and row["verdict"] != Verdict.INTERNAL_ERROR
-    ]
-    if len(kept) < len(out.done):
-        out.keep(kept)
+def read_verdicts(path: Path) -> list[dict]:
+    """The rows of an earlier output."""
+    rows = [row for _, row in iterate_jsonl(path)]
+    if not all({"id", "content", "verdict"} <= row.keys() for row in rows):
+        raise ValueError(f"output={path} is there and holds no verdicts; name another file")
+    return rows
 
 
 COLUMNS = (
@@ -122,6 +133,10 @@ def read_jobs(path: Path) -> list[Job]:
             raise ValueError(f"{where}: {mistake}")
         if not isinstance(key, (str, int)) or isinstance(key, bool) or key in jobs:
             raise ValueError(f"{where}: id {key!r} is not a new text or number")
+        try:
+            compile_test(test_text(row["test"]))
+        except BrokenTest as error:
+            raise ValueError(f"{where}, id {key!r}: {error}") from None
         jobs[key] = Job(key, row, float(timeout))
     if not jobs:
         raise ValueError(f"{path} holds no rows; id, prompt, completion, test, entry_point expected")

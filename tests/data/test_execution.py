@@ -536,9 +536,50 @@ def test_the_command_goes_on_where_it_was_stopped(tmp_path):
     assert len(rows) == 5
 
 
-def test_the_command_says_when_it_failed_itself(tmp_path):
-    source = write_rows(tmp_path / "in.jsonl", {}, {"test": "def check(:"})
-    assert main([f"input={source}", f"output={tmp_path / 'out.jsonl'}"]) == 1
+def test_the_command_judges_again_what_has_changed(tmp_path, capsys):
+    source = write_rows(tmp_path / "in.jsonl", {}, {"completion": "    return 4 - a * b + 1\n"})
+    target = tmp_path / "out.jsonl"
+    command = [f"input={source}", f"output={target}"]
+    assert main(command) == 0
+    first = target.read_text()
+    assert main(command) == 0
+    assert "is there and whole" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
+    changed = {"test": "def check(candidate):\n    assert candidate(1, 2) == 3\n"}
+    write_rows(source, {}, {"completion": "    return 4 - a * b + 1\n"} | changed)
+    assert main(command) == 0
+    said = capsys.readouterr().err
+    assert f"moved {target} to out.1.jsonl: it has other programs, tests or limits" in said
+    assert "1 of 2 were judged before" in said
+    assert (tmp_path / "out.1.jsonl").read_text() == first
+    rows = {row["id"]: row for row in map(json.loads, target.read_text().splitlines())}
+    assert [rows[f"p{n}"]["tests_total"] for n in range(2)] == [2, 1]
+    assert main([*command, "memory_mb=2048"]) == 0
+    said = capsys.readouterr().err
+    assert "moved" in said
+    assert "judged before" not in said
+    assert main([*command, "memory_mb=2048"]) == 0
+    assert sorted(path.name for path in tmp_path.glob("out*")) == ["out.1.jsonl", "out.2.jsonl", "out.jsonl"]
+
+
+def test_the_command_does_not_write_over_other_files(tmp_path, capsys):
+    source = write_rows(tmp_path / "in.jsonl", {})
+    other = tmp_path / "problems.jsonl"
+    other.write_text(text := '{"task_id": "own/1", "prompt": ""}\n')
+    assert main([f"input={source}", f"output={other}"]) == 1
+    assert "problems.jsonl is there and holds no verdicts; name another file" in capsys.readouterr().err
+    assert other.read_text() == text
+    assert len([*tmp_path.iterdir()]) == 2
+
+
+def test_the_command_says_when_it_failed_itself(tmp_path, monkeypatch):
+    command = [f"input={write_rows(tmp_path / 'in.jsonl', {}, {})}", f"output={tmp_path / 'out.jsonl'}"]
+    with monkeypatch.context() as patched:
+        failed = ExecutionResult(detail="no memory for a worker")
+        patched.setattr("data.sandbox.command.judge", lambda jobs, *_: ((job.key, failed) for job in jobs))
+        assert main(command) == 1
+    assert main(command) == 0  # the same command tries those again
+    assert [path.name for path in tmp_path.glob("out*")] == ["out.jsonl"]
 
 
 @pytest.mark.parametrize(
@@ -556,6 +597,7 @@ def test_the_command_says_when_it_failed_itself(tmp_path):
         (json.dumps({"id": 2} | ADD | {"timeout": float("nan")}), "line 2: timeout nan"),
         (json.dumps({"id": True} | ADD), "line 2: id True"),
         (json.dumps(ADD), "line 2: id None"),
+        (json.dumps({"id": 2} | ADD | {"test": "def check(:"}), "line 2, id 2: the test does not compile"),
         ("{", "line 2: not JSON"),
     ],
 )
