@@ -32,6 +32,8 @@ def print_audit(
     problems = len({pair.task_id for pair in train})
     print(f"pairs      {path}: {len(train)} to train on ({problems} problems), {len(held_out)} held out")
     print(f"dropped    {', '.join(f'{n} {reason}' for reason, n in dropped.items()) or 'none'}")
+    for note in text_notes(train, tokenizer):
+        print(f"note       {note}")
     completions = [ids for pair in train for ids in (pair.chosen_ids, pair.rejected_ids)]
     ended = sum(ids[-1] in tokenizer.stop_ids for ids in completions)
     stops = ", ".join(f"{i} {token_name(tokenizer, i)!r}" for i in sorted(tokenizer.stop_ids))
@@ -50,6 +52,26 @@ def print_audit(
     for ids, sign in ((pair.chosen_ids, "+"), (pair.rejected_ids, "-")):
         end = token_name(tokenizer, ids[-1]) if ids[-1] in tokenizer.stop_ids else ""
         print(indent(f"⟦{tokenizer.completion_text(ids)}{end}⟧", sign))
+
+
+def text_notes(pairs: Sequence[PreferencePair], tokenizer: Tokenizer) -> list[str]:
+    """What is odd about pairs whose ids were made from text."""
+    text = [pair for pair in pairs if pair.meta.get("made_from") == "text"]
+    twice = [
+        p for p in text if p.prompt and p.chosen.startswith(p.prompt) and p.rejected.startswith(p.prompt)
+    ]
+    notes = []
+    if text and tokenizer.chat_template is not None:
+        notes.append(
+            f"{len(text)} of {len(pairs)} pairs are text, trained on without the model's chat template; to "
+            "apply it, give prompt, chosen and rejected as lists of messages"
+        )
+    if twice:
+        notes.append(
+            f"in {len(twice)} of {len(pairs)} pairs chosen and rejected repeat the prompt, which they then "
+            "hold twice; give what goes on from it"
+        )
+    return notes
 
 
 def check_whole_steps(tokens: Sequence[int], plan: Steps, seed: int, budget: int) -> None:

@@ -95,6 +95,22 @@ def read_completions(
     return completions
 
 
+def text_notes(problems: Iterable[Problem], completions: Iterable[Completion]) -> list[str]:
+    """What to say of answers without the ids of what was asked, as other samplers write them."""
+    prompts = {problem.task_id: problem.prompt for problem in problems}
+    text = [c for c in completions if not c.prompt_ids]
+    repeats = sum(c.text.startswith(prompts[c.task_id]) for c in text if prompts[c.task_id])
+    notes = []
+    if text:
+        notes.append(
+            f"{len(text)} completions have no prompt_ids: as prompt their pairs get the problem's, without a "
+            "chat template; add prompt_ids and ids where the sampler asked in another way"
+        )
+    if repeats:
+        notes.append(f"{repeats} completions repeat the problem's prompt, so their pairs hold it twice")
+    return notes
+
+
 def is_empty(completion: Completion) -> bool:
     """Whether a stop string left nothing of an answer, not even an end token: nothing to train on."""
     return not (completion.text or completion.ids)
@@ -348,6 +364,8 @@ def collect(
         f"{source}, split {cfg.run.split}; give data.problems, data.seed and run.split as for sampling"
     )
     completions = read_completions(completions_path, problems, drawn_for)
+    for note in text_notes(problems, completions):
+        print(f"note       {note}")
     results = read_results(results_path)
     join(problems, completions, results)  # its errors before those of what follows
     samples = [Sample(c.task_id, c.sample, c.text, temperature=c.temperature) for c in completions]

@@ -41,6 +41,7 @@ def pair_with_ids(row: dict, tokenizer: Tokenizer, where: str) -> PreferencePair
                 raise ValueError(f"{where}: {side} must be text or a list of messages, found {found}")
         ids = {side: tokenizer.completion_ids(row[side]) for side in SIDES}
         ids["prompt"] = tokenizer.prompt_ids(row["prompt"])
+        row = row | {"meta": meta | {"made_from": "text"}}  # which no chat template was applied to
     empty = [side for side in SIDES if not ids[side]]
     if empty:
         raise ValueError(f"{where}: {empty[0]} has no tokens")

@@ -8,7 +8,15 @@ from random import Random
 
 import pytest
 
-from data.collect import check_keys, collect_pairs, join, read_completions, read_results, write_pairs
+from data.collect import (
+    check_keys,
+    collect_pairs,
+    join,
+    read_completions,
+    read_results,
+    text_notes,
+    write_pairs,
+)
 from data.judging import Answer, prepare
 from data.pair_report import table
 from data.pairing import PairingConfig, choose_pairs, within_quota
@@ -134,6 +142,20 @@ def test_a_pair_carries_ids_as_sampled_and_where_it_comes_from():
         "seed": 0, "length": 36, "samples": 2,
     }  # fmt: skip
     assert pair.meta["rejected"]["verdict"] == "wrong_answer"
+
+
+def test_answers_without_the_ids_of_their_prompt_are_told_of():
+    """Their pairs take the problem's prompt as it is, which a chat model was not asked."""
+    given = [completion("a", 0, RIGHT), completion("a", 1, WRONG, prompt_ids=[], ids=[])]
+    assert text_notes([problem("a")], given[:1]) == []
+    (note,) = text_notes([problem("a")], given)
+    assert note.startswith(
+        "1 completions have no prompt_ids: as prompt their pairs get the problem's, without a chat"
+    )
+    whole = completion("a", 2, problem("a").prompt + RIGHT, prompt_ids=[], ids=[])
+    assert text_notes([problem("a")], [*given, whole])[1].startswith(
+        "1 completions repeat the problem's prompt"
+    )
 
 
 def test_the_table_names_what_was_kept_and_dropped():

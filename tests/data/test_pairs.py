@@ -144,7 +144,7 @@ def test_a_row_whose_meta_is_null_has_none(tmp_path):
     path = write(tmp_path / "pairs.jsonl", row, row | {"meta": None})
     (plain, null), _ = read_pairs(path, ByteTokenizer(), max_prompt=9, max_completion=9)
     assert null == plain
-    assert null.meta == {}
+    assert null.meta == {"made_from": "text"}
 
 
 def test_rows_that_do_not_fit_are_dropped_and_counted_never_cut(tmp_path):
