@@ -13,7 +13,6 @@ summary.json, and samples-*.jsonl for EvalPlus and other tools.
 """
 
 import dataclasses
-import json
 import sys
 import time
 from functools import partial
@@ -30,11 +29,13 @@ from data.jsonl import digest, iterate_jsonl, read_jsonl, write_json, write_json
 from data.judging import Answer, judge_answers, prepare
 from data.problems import CACHE, load_problems
 from data.protocols import Protocol, choose_protocol
-from data.samples import Sample, read_samples, write_samples
+from data.samples import Sample, read_samples, sampler_of, write_samples
 from data.score_table import score_table
-from data.statistics import compare, decoding, per_problem, summarise
+from data.statistics import comparable, compare, decoding, per_problem, summarise, unlike
 from data.tokenizer import load_tokenizer
+from data.tokenizer_files import read_json
 from data.types import Problem
+from model.checkpoint import weights_digest
 from sample import sample_completions
 
 CONFIG = ("run", "data", "decode", "sandbox")  # what results depend on
@@ -62,6 +63,7 @@ def score_file(cfg: Config) -> dict:
         facts = {
             "samples": str(path),
             "samples_digest": digest(*map(dataclasses.astuple, samples)),
+            "sampler": sampler_of(path),
             "missing": missing,
         }
         if missing:
@@ -75,8 +77,8 @@ def folder_of_file(cfg: Config, samples: str) -> Path:
     name = f"{Path(cfg.samples).name.removesuffix('.gz').removesuffix('.jsonl')}-{Path(source_of(cfg)).stem}"
     for number in count(1):
         folder = Path(cfg.run.dir, name if number == 1 else f"{name}.{number}")
-        summary = folder / "summary.json"
-        if not summary.exists() or json.loads(summary.read_text()).get("samples") == samples:
+        found = read_json(folder / "summary.json")
+        if not found or found.get("samples") == samples:
             return folder
 
 
@@ -90,7 +92,8 @@ def score_checkpoint(cfg: Config) -> dict:
     samples, missing = read_samples(folder / "completions.jsonl", problems, allow_missing=cfg.allow_missing)
     checkpoint = checkpoint_folder(cfg, cfg.run.checkpoint)
     protocol = choose_protocol(cfg.protocol, source_of(cfg), has_chat_template(checkpoint))
-    facts = {"checkpoint": str(checkpoint), "missing": missing, "seconds": seconds}
+    sampler = sampler_of(folder / "completions.jsonl")
+    facts = {"checkpoint": str(checkpoint), "sampler": sampler, "missing": missing, "seconds": seconds}
     return score(cfg, folder, problems, samples, protocol, facts)
 
 
@@ -118,9 +121,17 @@ def score(
     facts: dict,
 ) -> dict:
     """Judge, summarise, compare, print and write. Returns what summary.json holds."""
-    other = other_results(cfg, folder, problems, protocol)
-    start = time.perf_counter()
     sandbox: SandboxConfig = OmegaConf.to_object(cfg.sandbox)
+    facts |= {
+        "problems": {"source": source_of(cfg), "split": cfg.run.split, "digest": problems_digest(problems)},
+        "protocol": dataclasses.asdict(protocol) | {"digest": protocol.digest},
+        "sandbox": dataclasses.asdict(sandbox),
+    }
+    before = read_json(folder / "summary.json")
+    for note in unlike(before, facts) if before else ():
+        print(f"replaces   {folder}/summary.json: {note}")
+    other = other_results(cfg, folder, samples, facts)
+    start = time.perf_counter()
     limits = {name: value for name, value in dataclasses.asdict(sandbox).items() if name != "workers"}
     report = sandbox_report(sandbox)
     print(report)
@@ -132,9 +143,7 @@ def score(
         summary["base"] = summarise([row | {"verdict": row["base"]} for row in rows])
     summary |= {
         "extraction_failed": sum(not row["extracted"] for row in rows),
-        "problems": {"source": source_of(cfg), "split": cfg.run.split, "digest": problems_digest(problems)},
-        "protocol": dataclasses.asdict(protocol) | {"digest": protocol.digest},
-        "sandbox": dataclasses.asdict(sandbox) | {"report": report},
+        "sandbox": facts["sandbox"] | {"report": report},
         "seconds": facts.get("seconds", {})
         | {"judging": longest(time.perf_counter() - start, folder / "results.jsonl")},
     }
@@ -156,8 +165,7 @@ def score(
 
 def longest(seconds: float, path: Path) -> float:
     """`seconds`, or what the file at `path` took when it was made: finding it again costs nothing."""
-    meta = path.with_name(path.name + ".meta.json")
-    made = json.loads(meta.read_text()).get("counts", {}).get("seconds", 0.0) if meta.exists() else 0.0
+    made = read_json(path.with_name(path.name + ".meta.json")).get("counts", {}).get("seconds", 0.0)
     return round(max(seconds, made), 2)
 
 
@@ -176,23 +184,45 @@ def write_sample_files(folder: Path, answers: list[Answer]) -> None:
 
 
 def other_results(
-    cfg: Config, folder: Path, problems: list[Problem], protocol: Protocol
+    cfg: Config, folder: Path, samples: list[Sample], facts: dict
 ) -> tuple[dict, list[dict]] | None:
-    """(what to say of them, rows) of the results to compare with, read before ours may take their place."""
+    """(what to say of them, rows) of the results to compare with, read before ours may take their place.
+
+    Those that share nothing with ours are an error where `compare` names them.
+    """
     path = results_to_compare(cfg, folder)
     if path is None:
         return None
     if path.resolve() == (folder / "results.jsonl").resolve():
         raise ValueError(f"{path} is where this evaluation writes its own results; compare with another one")
-    summary, notes = path.with_name("summary.json"), []
-    if summary.exists():
-        found = json.loads(summary.read_text(encoding="utf-8"))
-        judged, asked = found.get("protocol", {}), found.get("problems", {})
-        if judged.get("digest") != protocol.digest:
-            notes.append(f"judged under protocol {judged.get('name')}, this under {protocol.name}")
-        if asked.get("digest") != problems_digest(problems):
-            notes.append(f"other problems or tests ({asked.get('source')}); shared ids are compared")
-    return {"against": str(path), "notes": notes}, rows_with_verdicts(path)
+    rows = rows_with_verdicts(path)
+    ours = [{"task_id": s.task_id, "temperature": s.temperature, "verdict": None} for s in samples]
+    if not comparable(rows, ours):
+        if cfg.compare:
+            raise ValueError(
+                f"{path} shares no problem under the same decoding with what is scored here; evaluate both "
+                "on the same split with the same decode group, or leave compare out"
+            )
+        print(f"compare    with nothing: {path} shares no problem under the same decoding with this")
+        return None
+    summary = read_json(path.with_name("summary.json"))
+    if not summary:
+        return {"against": str(path), "notes": []}, rows
+    summary = {"sampler": sampler_of(path.with_name("completions.jsonl"))} | summary
+    notes, name = unlike(summary, facts), cfg.compare or "base"
+    if not cfg.samples and path in results_of(cfg, name):
+        weights, found = weights_now(cfg, name), summary["sampler"].get("weights")
+        if found and weights and found != weights:
+            notes.append(f"sampled from other weights than {checkpoint_folder(cfg, name)} has now")
+    return {"against": str(path), "notes": notes}, rows
+
+
+def weights_now(cfg: Config, checkpoint: str) -> str | None:
+    """The digest of a checkpoint's weights; None where they are gone, as those of a sweep may be."""
+    try:
+        return weights_digest(checkpoint_folder(cfg, checkpoint))
+    except (OSError, ValueError):
+        return None
 
 
 def rows_with_verdicts(path: Path) -> list[dict]:
@@ -213,7 +243,12 @@ def results_to_compare(cfg: Config, folder: Path) -> Path | None:
             places += results_of(cfg, cfg.compare)
         found = next((path for path in places if path.is_file()), None)
         if found is None:
-            raise FileNotFoundError(f"nothing to compare with: none of {', '.join(map(str, places))} exists")
+            wanted = "give a results.jsonl or its folder as compare"
+            if not cfg.samples:
+                wanted += f", or score that checkpoint first: run.checkpoint={cfg.compare} without compare"
+            raise FileNotFoundError(
+                f"nothing to compare with: none of {', '.join(map(str, places))} is a file; {wanted}"
+            )
         return found
     if cfg.samples:
         return None

@@ -48,7 +48,7 @@ from data.pairing import (
 from data.problem_check import faulty_problems, has_few_tests
 from data.problems import CACHE, load_problems
 from data.protocols import Protocol, choose_protocol
-from data.samples import Sample, answer_text, numbered_rows
+from data.samples import Sample, answer_text, numbered_rows, sampler_of
 from data.types import Completion, ExecutionResult, PreferencePair, Problem, Verdict
 
 DIGESTS = {"checkpoint": "weights", "tokenizer": "tokenizer"}  # in a pair's meta: in the sampler's identity
@@ -310,12 +310,6 @@ def judge_again(answers: dict[tuple[str, int], Answer], judge: Judge) -> Rerun:
         return [Verdict(rows[name]["verdict"]) for name in names]
 
     return rerun
-
-
-def sampler_of(completions: Path) -> dict:
-    """What sample.py noted beside the completions: weights, tokenizer, decode, ...; empty without that."""
-    path = completions.with_name(completions.name + ".meta.json")
-    return json.loads(path.read_text(encoding="utf-8")).get("identity", {}) if path.exists() else {}
 
 
 def finished_report(out: Path, wanted: str) -> dict | None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.jsonl import iterate_jsonl, write_jsonl
+from data.tokenizer_files import read_json
 from data.types import Problem
 
 TEXT_KEYS = ("solution", "completion", "text")
@@ -151,6 +152,11 @@ def natural_order(task_id: str) -> tuple[str, int]:
     """Sort key that puts X/9 before X/10."""
     name, _, number = task_id.rpartition("/")
     return (name, int(number)) if number.isdigit() else (task_id, 0)
+
+
+def sampler_of(completions: Path) -> dict:
+    """What sample.py noted beside the completions: weights, tokenizer, decode, ...; empty without that."""
+    return read_json(completions.with_name(completions.name + ".meta.json")).get("identity", {})
 
 
 def write_samples(path: Path, programs: Iterable[tuple[str, str]]) -> None:

@@ -222,21 +222,33 @@ def fixed_and_broken(base: Iterable[Mapping], new: Iterable[Mapping]) -> tuple[l
     return fixed, broken
 
 
-def compare(base_rows: Sequence[Mapping], new_rows: Sequence[Mapping]) -> dict:
-    """The paired difference `new - base` per decoding that both sides have, on the problems both have.
+def comparable(
+    base_rows: Sequence[Mapping], new_rows: Sequence[Mapping]
+) -> dict[str, tuple[list[Mapping], list[Mapping]]]:
+    """The rows of both sides per decoding under which they share a problem.
 
-    Where one side does not state its decoding and the other has only one, they are taken to be the same. With
-    one answer per problem the p-value is McNemar's exact test, otherwise a sign-flip permutation.
+    Where one side does not state its decoding and the other has only one, they are taken to be the same.
     """
-    difference = {}
+    found = {}
     sides = [{decoding(row) for row in rows} for rows in (base_rows, new_rows)]
     unstated = {"unstated"} in sides and all(len(names) == 1 for names in sides)
     for name in ("unstated",) if unstated else ("greedy", "sampled", "unstated"):
-        base = [row for row in base_rows if unstated or decoding(row) == name]
-        new = [row for row in new_rows if unstated or decoding(row) == name]
+        base, new = (
+            [row for row in rows if unstated or decoding(row) == name] for rows in (base_rows, new_rows)
+        )
+        if shared_rates(base, new)[0]:
+            found[name] = base, new
+    return found
+
+
+def compare(base_rows: Sequence[Mapping], new_rows: Sequence[Mapping]) -> dict:
+    """The paired difference `new - base` per decoding that both sides have, on the problems both have.
+
+    With one answer per problem the p-value is McNemar's exact test, otherwise a sign-flip permutation.
+    """
+    difference = {}
+    for name, (base, new) in comparable(base_rows, new_rows).items():
         tasks, before, after = shared_rates(base, new)
-        if not tasks:
-            continue
         fixed, broken = fixed_and_broken(base, new)
         mean, low, high = paired_bootstrap(before, after)
         single = all(n == 1 for rows in (base, new) for n, _ in pass_counts(rows).values())
@@ -257,3 +269,37 @@ def compare(base_rows: Sequence[Mapping], new_rows: Sequence[Mapping]) -> dict:
             "evaluate both on the same split with the same decode group"
         )
     return difference
+
+
+def unlike(theirs: Mapping, ours: Mapping) -> list[str]:
+    """A note for each thing, besides the policy, in which two summaries (summary.json) differ.
+
+    `sampler` there is what sample.py noted of the answers. What only one side tells is left out.
+    """
+    notes = []
+    judged, asked = theirs.get("protocol", {}), theirs.get("problems", {})
+    if judged.get("digest") != ours["protocol"]["digest"]:
+        notes.append(f"judged under protocol {judged.get('name')}, this under {ours['protocol']['name']}")
+    if asked.get("digest") != ours["problems"]["digest"]:
+        notes.append(f"other problems or tests ({asked.get('source')})")
+    for verb, settings in (("judged", limits), ("sampled", sampling)):
+        sides = settings(theirs), settings(ours)
+        names = [name for name in sides[0] if sides[0][name] != sides[1].get(name, sides[0][name])]
+        if names:
+            told = (", ".join(f"{name} {side[name]}" for name in names) for side in sides)
+            notes.append(f"{verb} with " + ", this with ".join(told))
+    return notes
+
+
+def limits(summary: Mapping) -> dict:
+    """The sandbox's settings that may decide a verdict."""
+    idle = {"workers", "require", "report"}
+    if summary.get("protocol", {}).get("seconds"):  # comes first
+        idle.add("seconds")
+    return {name: value for name, value in summary.get("sandbox", {}).items() if name not in idle}
+
+
+def sampling(summary: Mapping) -> dict:
+    """The settings that decide what is drawn from a policy."""
+    sampler = summary.get("sampler", {})
+    return sampler.get("decode", {}) | {name: sampler[name] for name in ("seed", "dtype") if name in sampler}

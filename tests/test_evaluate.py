@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 
 import evaluate
-from data.jsonl import read_jsonl, write_jsonl
+from data.jsonl import read_jsonl, write_jsonl, write_provenance
 from data.types import ExecutionResult, Verdict
 
 ROOT = Path(__file__).parent.parent
@@ -94,6 +94,15 @@ def test_files_of_one_name_keep_apart(config, tmp_path):
     assert not (tmp_path / "out" / "samples-problems.3").exists()
 
 
+def test_a_score_that_takes_the_place_of_another_says_what_differs(config, tmp_path, capsys):
+    given = samples(tmp_path, RIGHT)
+    for seconds in (3, 3, 2):
+        assert "replaces" not in capsys.readouterr().out
+        evaluate.score_file(config(given, f"sandbox.seconds={seconds}"))
+    printed = capsys.readouterr().out
+    assert f"replaces   {tmp_path}/out/samples-problems/summary.json: judged with seconds 3.0," in printed
+
+
 def test_results_are_never_compared_with_themselves(config, tmp_path):
     given = samples(tmp_path, RIGHT)
     evaluate.score_file(config(given))
@@ -121,6 +130,13 @@ def test_comparing_with_what_holds_no_verdicts_is_refused_before_anything_is_jud
         evaluate.score_file(config(given, f"compare={tmp_path}/samples.jsonl"))
     with pytest.raises(FileNotFoundError, match="nothing to compare with"):
         evaluate.score_file(config(given, "compare=nowhere"))
+    with pytest.raises(FileNotFoundError, match="is a file; give a results.jsonl or its folder as compare$"):
+        evaluate.score_file(config(given, f"compare={tmp_path}"))
+    write_jsonl(tmp_path / "results.jsonl", [{"task_id": "other/0", "verdict": "passed"}])
+    with pytest.raises(
+        ValueError, match=r"results.jsonl shares no problem under the same decoding with what"
+    ):
+        evaluate.score_file(config(given, f"compare={tmp_path}"))
 
 
 def test_what_we_write_scores_the_same_when_read_back(config, tmp_path):
@@ -184,6 +200,9 @@ def fake_sampler(texts):
     def sample_completions(cfg):
         path = evaluate.samples_folder(cfg) / "completions.jsonl"
         right = texts[cfg.run.checkpoint]
+        identity = {"weights": cfg.run.checkpoint, "seed": cfg.run.seed}
+        identity["decode"] = {"n": 2, "temperature": cfg.decode.temperature}
+        write_provenance(path, identity=identity)
         write_jsonl(
             path,
             [
@@ -222,9 +241,41 @@ def test_a_checkpoint_is_scored_greedy_and_sampled_and_against_base(config, tmp_
         assert {"mean", "ci_low", "ci_high", "p_value", "fixed", "broken"} <= difference[name].keys()
         assert (difference[name]["mean"], difference[name]["fixed"]) == (0.75, 3)
     assert {path.name for path in (tmp_path / "out" / "dpo-test-sample").iterdir()} == {
-        "completions.jsonl", "problems.jsonl", "results.jsonl", "results.jsonl.meta.json",
+        "completions.jsonl", "completions.jsonl.meta.json", "problems.jsonl", "results.jsonl",
+        "results.jsonl.meta.json",
         "samples-greedy.jsonl", "samples-sampled.jsonl", "summary.json",
     }  # fmt: skip
+
+
+def test_base_on_other_problems_costs_no_score(config, tmp_path, sampler, capsys):
+    evaluate.score_checkpoint(config())
+    path = tmp_path / "out" / "base-test-sample" / "results.jsonl"
+    write_jsonl(path, [row | {"task_id": f"older/{row['task_id']}"} for row in read_jsonl(path)])
+    summary = evaluate.score_checkpoint(config("run.checkpoint=dpo"))
+    assert summary["greedy"]["pass_at_1"] == 1.0
+    assert "difference" not in summary
+    assert f"compare    with nothing: {path} shares no problem" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="shares no problem under the same decoding"):
+        evaluate.score_checkpoint(config("run.checkpoint=dpo", "compare=base"))
+
+
+def test_a_comparison_says_what_was_sampled_otherwise(config, tmp_path, sampler, monkeypatch):
+    monkeypatch.setattr(evaluate, "weights_digest", lambda folder: "base")
+    evaluate.score_checkpoint(config("sandbox.seconds=2"))
+    same = evaluate.score_checkpoint(config("run.checkpoint=dpo", "sandbox.seconds=2"))
+    assert same["difference"]["notes"] == []
+    now = config("run.checkpoint=dpo", "decode.temperature=1", "run.seed=2", "sandbox.memory_mb=2048")
+    monkeypatch.setattr(evaluate, "weights_digest", lambda folder: "another base")
+    assert evaluate.score_checkpoint(now)["difference"]["notes"] == [
+        "judged with seconds 2.0, memory_mb 4096, this with seconds 3.0, memory_mb 2048",
+        "sampled with temperature 0.8, seed 1, this with temperature 1.0, seed 2",
+        f"sampled from other weights than {tmp_path}/checkpoint has now",
+    ]
+
+
+def test_comparing_with_a_checkpoint_that_was_never_scored_says_how_to(config, sampler):
+    with pytest.raises(FileNotFoundError, match=r"score that checkpoint first: run.checkpoint=sft without"):
+        evaluate.score_checkpoint(config("run.checkpoint=dpo", "compare=sft"))
 
 
 def test_internal_errors_that_remain_stop_the_program(config, tmp_path, monkeypatch):
