@@ -25,7 +25,15 @@ from conf.program import checkpoint_folder, program, samples_folder
 from conf.schema import Config
 from data.evalplus import with_tests
 from data.execution import SandboxConfig, VerdictCache, judge, sandbox_report
-from data.jsonl import digest, iterate_jsonl, read_jsonl, write_json, write_jsonl, write_provenance
+from data.jsonl import (
+    digest,
+    iterate_jsonl,
+    only_writer,
+    read_jsonl,
+    write_json,
+    write_jsonl,
+    write_provenance,
+)
 from data.judging import Answer, judge_answers, prepare
 from data.problems import CACHE, load_problems
 from data.protocols import Protocol, choose_protocol
@@ -69,7 +77,9 @@ def score_file(cfg: Config) -> dict:
         if missing:
             print(f"missing    {len(missing)} of {len(problems)} problems; the score leaves them out")
     protocol = choose_protocol(cfg.protocol or "plain", source_of(cfg))
-    return score(cfg, folder_of_file(cfg, facts["samples"]), problems, samples, protocol, facts)
+    folder = folder_of_file(cfg, facts["samples"])
+    with only_writer(folder / "results.jsonl"):
+        return score(cfg, folder, problems, samples, protocol, facts)
 
 
 def folder_of_file(cfg: Config, samples: str) -> Path:
@@ -94,7 +104,8 @@ def score_checkpoint(cfg: Config) -> dict:
     protocol = choose_protocol(cfg.protocol, source_of(cfg), has_chat_template(checkpoint))
     sampler = sampler_of(folder / "completions.jsonl")
     facts = {"checkpoint": str(checkpoint), "sampler": sampler, "missing": missing, "seconds": seconds}
-    return score(cfg, folder, problems, samples, protocol, facts)
+    with only_writer(folder / "results.jsonl"):
+        return score(cfg, folder, problems, samples, protocol, facts)
 
 
 def has_chat_template(checkpoint: Path) -> bool:

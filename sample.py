@@ -23,7 +23,15 @@ from tqdm import tqdm
 
 from conf.program import checkpoint_folder, program, samples_folder
 from conf.schema import Config
-from data.jsonl import JsonlAppender, digest, free_place, iterate_jsonl, write_jsonl, write_provenance
+from data.jsonl import (
+    JsonlAppender,
+    digest,
+    free_place,
+    iterate_jsonl,
+    only_writer,
+    write_jsonl,
+    write_provenance,
+)
 from data.problems import load_problems
 from data.protocols import Protocol, asked, choose_protocol
 from data.tokenizer import StreamDecoder, Tokenizer, check_vocabulary, load_tokenizer, read_json
@@ -145,7 +153,7 @@ def write_completions(
     before = read_json(meta).get("counts", {}) if meta.exists() else {}  # noted when it was interrupted
     tokens, start = before.get("tokens", 0), time.perf_counter() - before.get("seconds", 0)
     try:
-        with JsonlAppender(path) as file:
+        with JsonlAppender(path, key=("task_id", "sample")) as file:
             done = {(row["task_id"], row["sample"]) for row in file.done}
             if done:
                 print(f"going on   {path}: {len(done)} of {total} completions are there")
@@ -256,23 +264,24 @@ def sample_completions(cfg: Config) -> Path:
         "seed": cfg.run.seed,
         "dtype": compute.dtype,
     }
-    if claim(path, identity):
-        print(f"found      {path}: {len(prompts)} problems x {decode.n + decode.greedy} completions")
-        return path
-    where = {"dtype": compute.weights, "device": compute.device}
-    model = load_model(folder, **where, check_finite=cfg.model.check_weights)
-    check_vocabulary(tokenizer, model.config.vocab_size)
-    devices = other_devices(cfg.device, model, decode, len(prompts) * (decode.n + decode.greedy))
-    threads = torch.get_num_threads()
-    each = max(threads // (len(devices) + 1), 1)
-    elsewhere = [partial(draw_apart, folder, compute._replace(device=d), decode, each) for d in devices]
-    where = {"identity": identity, "hook": load_hook(decode.logits_hook), "elsewhere": elsewhere}
-    torch.set_num_threads(each)
-    try:
-        with compute.cast():
-            return write_completions(model, tokenizer, prompts, decode, cfg.run.seed, path, **where)
-    finally:
-        torch.set_num_threads(threads)
+    with only_writer(path):
+        if claim(path, identity):
+            print(f"found      {path}: {len(prompts)} problems x {decode.n + decode.greedy} completions")
+            return path
+        where = {"dtype": compute.weights, "device": compute.device}
+        model = load_model(folder, **where, check_finite=cfg.model.check_weights)
+        check_vocabulary(tokenizer, model.config.vocab_size)
+        devices = other_devices(cfg.device, model, decode, len(prompts) * (decode.n + decode.greedy))
+        threads = torch.get_num_threads()
+        each = max(threads // (len(devices) + 1), 1)
+        elsewhere = [partial(draw_apart, folder, compute._replace(device=d), decode, each) for d in devices]
+        where = {"identity": identity, "hook": load_hook(decode.logits_hook), "elsewhere": elsewhere}
+        torch.set_num_threads(each)
+        try:
+            with compute.cast():
+                return write_completions(model, tokenizer, prompts, decode, cfg.run.seed, path, **where)
+        finally:
+            torch.set_num_threads(threads)
 
 
 def typed(prompt: str) -> str:

@@ -12,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 import evaluate
 from data.jsonl import read_jsonl, write_jsonl, write_provenance
 from data.types import ExecutionResult, Verdict
+from tests.data.test_jsonl import other_program
 
 ROOT = Path(__file__).parent.parent
 PROBLEMS = [
@@ -101,6 +102,17 @@ def test_a_score_that_takes_the_place_of_another_says_what_differs(config, tmp_p
         evaluate.score_file(config(given, f"sandbox.seconds={seconds}"))
     printed = capsys.readouterr().out
     assert f"replaces   {tmp_path}/out/samples-problems/summary.json: judged with seconds 3.0," in printed
+
+
+def test_nobody_else_writes_into_the_folder_until_the_score_is_written(config, tmp_path, monkeypatch):
+    asked = []
+
+    def look(path, **facts):
+        asked.append(other_program(path).communicate()[1])
+
+    monkeypatch.setattr(evaluate, "write_provenance", look)
+    evaluate.score_file(config(samples(tmp_path, RIGHT)))
+    assert "results.jsonl is being written by another program" in asked[0]
 
 
 def test_results_are_never_compared_with_themselves(config, tmp_path):

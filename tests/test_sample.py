@@ -18,6 +18,7 @@ from model.checkpoint import load_model
 from model.generate import DecodeConfig, Generation
 from model.training import Compute
 from tests.conftest import compose_config
+from tests.data.test_jsonl import other_program
 
 DECODE = DecodeConfig(n=3, temperature=0.9, greedy=True, max_new_tokens=12, batch_rows=4)
 IDENTITY = {"weights": "w", "seed": 7}
@@ -172,6 +173,20 @@ def config(tiny_policy: Path, home: Path, *more: str):
         "device=cpu",
         *more,
     )
+
+
+def test_what_another_program_is_sampling_stays_where_it_is(tiny_policy, tmp_path):
+    """Also under other settings, whose file would be moved aside if nobody wrote it."""
+    cfg = config(tiny_policy, tmp_path)
+    partial = sample.samples_folder(cfg) / "completions.jsonl.partial"
+    partial.parent.mkdir()
+    partial.write_text("rows of other settings\n")
+    other = other_program(partial.with_suffix(""), "sys.stdin.read()")
+    assert other.stdout.readline() == "mine\n"
+    with pytest.raises(ValueError, match=rf"completions.jsonl is being written .*process {other.pid}"):
+        sample.sample_completions(cfg)
+    assert partial.read_text() == "rows of other settings\n"
+    other.communicate()
 
 
 def test_a_finished_file_is_kept_and_one_of_other_settings_moved_aside(tiny_policy, tmp_path, capsys):
