@@ -144,9 +144,9 @@ def score(
     other = other_results(cfg, folder, samples, facts)
     start = time.perf_counter()
     limits = {name: value for name, value in dataclasses.asdict(sandbox).items() if name != "workers"}
-    report = sandbox_report(sandbox)
-    print(report)
     answers = prepare(samples, problems, protocol, limits, sandbox.seconds)
+    report = sandbox_report(sandbox, [job.timeout for answer in answers for job in answer.jobs.values()])
+    print(report)
     cache = VerdictCache(cfg.run.verdicts) if cfg.run.verdicts else None
     rows = judge_answers(answers, partial(judge, config=sandbox, cache=cache), folder / "results.jsonl")
     summary = facts | summarise(rows)

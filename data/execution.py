@@ -234,13 +234,14 @@ def as_result(raw: dict, program: dict) -> ExecutionResult:
     )
 
 
-def sandbox_report(config: SandboxConfig | None = None) -> str:
+def sandbox_report(config: SandboxConfig | None = None, timeouts: Iterable[float] = ()) -> str:
     """Which layers hold on this machine, in one line. Starts the sandbox; ValueError when a required one is
-    missing."""
+    missing. `timeouts` are those of the jobs to come, where they have their own."""
     config = config or SandboxConfig()
     zygote = zygote_for(config)
     workers = config.workers or core_count()
-    return report_line(zygote.report, zygote.about, workers, config.seconds, config.memory_mb)
+    seconds = {timeout or config.seconds for timeout in timeouts} or {config.seconds}
+    return report_line(zygote.report, zygote.about, workers, seconds, config.memory_mb)
 
 
 def zygote_for(config: SandboxConfig, modules: str = "") -> Zygote:

@@ -104,6 +104,17 @@ def test_a_score_that_takes_the_place_of_another_says_what_differs(config, tmp_p
     assert f"replaces   {tmp_path}/out/samples-problems/summary.json: judged with seconds 3.0," in printed
 
 
+def test_the_time_limits_that_are_printed_are_those_that_programs_get(config, tmp_path, capsys):
+    given = samples(tmp_path, RIGHT)
+    evaluate.score_file(config(given, "protocol=humaneval", "sandbox.seconds=1"))
+    assert " T=cpu 3s mem" in capsys.readouterr().out
+    own = {"seconds": 7.0}
+    write_jsonl(tmp_path / "problems.jsonl", [*PROBLEMS[:3], PROBLEMS[3] | {"meta": own}])
+    summary = evaluate.score_file(config(given, "sandbox.seconds=1"))
+    assert " T=cpu 1 to 7s mem" in capsys.readouterr().out
+    assert " T=cpu 1 to 7s mem" in summary["sandbox"]["report"]
+
+
 def test_nobody_else_writes_into_the_folder_until_the_score_is_written(config, tmp_path, monkeypatch):
     asked = []
 

@@ -1,18 +1,21 @@
 """The sandbox in one line: which layers hold, which are missing and why, and whether that is enough."""
 
+from collections.abc import Collection
+
 from data.sandbox.config import LAYERS
 
 
-def report_line(report: dict, about: dict, workers: int, seconds: float, memory_mb: int) -> str:
+def report_line(report: dict, about: dict, workers: int, seconds: Collection[float], memory_mb: int) -> str:
     """E.g. `sandbox: split+rlimits+landlock(abi7) | missing: seccomp (EPERM) | python 3.11 | W=2 T=cpu 3s
     mem 4GiB`."""
     active, missing = report["active"], report["missing"]
     held = "+".join(f"{n}({active[n]})" if active[n] else n for n in LAYERS if n in active)
     lacking = ", ".join(f"{n} ({missing[n]})" for n in LAYERS if n in missing) or "none"
+    times = " to ".join(f"{s:g}" for s in dict.fromkeys((min(seconds), max(seconds))))
     numpy = f" numpy {about['numpy']}" if about.get("numpy") else ""
     return (
         f"sandbox: {held} | missing: {lacking} | python {about['python']}{numpy} | "
-        f"W={workers} T=cpu {seconds:g}s mem {memory_mb / 1024:g}GiB"
+        f"W={workers} T=cpu {times}s mem {memory_mb / 1024:g}GiB"
     )
 
 
