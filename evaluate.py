@@ -83,12 +83,17 @@ def score_file(cfg: Config) -> dict:
 
 
 def folder_of_file(cfg: Config, samples: str) -> Path:
-    """Where the results of a file go; another file of the same name gets a folder with a number."""
-    name = f"{Path(cfg.samples).name.removesuffix('.gz').removesuffix('.jsonl')}-{Path(source_of(cfg)).stem}"
+    """Where the results of a file go: named by file, problems, split (but test) and protocol (if given).
+
+    Another file of that name, or other problems, get a folder with a number.
+    """
+    file = Path(cfg.samples).name.removesuffix(".gz").removesuffix(".jsonl")
+    split = None if cfg.run.split == "test" else cfg.run.split
+    name = "-".join(part for part in (file, Path(source_of(cfg)).stem, split, cfg.protocol) if part)
     for number in count(1):
         folder = Path(cfg.run.dir, name if number == 1 else f"{name}.{number}")
         found = read_json(folder / "summary.json")
-        if not found or found.get("samples") == samples:
+        if not found or (found.get("samples"), found["problems"]["source"]) == (samples, source_of(cfg)):
             return folder
 
 

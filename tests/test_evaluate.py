@@ -95,6 +95,19 @@ def test_files_of_one_name_keep_apart(config, tmp_path):
     assert not (tmp_path / "out" / "samples-problems.3").exists()
 
 
+def test_scores_of_a_file_under_other_protocols_splits_or_problems_keep_apart(config, tmp_path):
+    given = samples(tmp_path, RIGHT)
+    (tmp_path / "b").mkdir()
+    write_jsonl(tmp_path / "b" / "problems.jsonl", PROBLEMS)
+    other = f"data.problems={tmp_path}/b/problems.jsonl"
+    for _ in range(2):  # the same command again finds its folder
+        for choice in ([], ["protocol=humaneval"], ["run.split=train"], [other]):
+            evaluate.score_file(config(given, *choice))
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "samples-problems", "samples-problems-humaneval", "samples-problems-train", "samples-problems.2",
+    }  # fmt: skip
+
+
 def test_a_score_that_takes_the_place_of_another_says_what_differs(config, tmp_path, capsys):
     given = samples(tmp_path, RIGHT)
     for seconds in (3, 3, 2):
@@ -136,7 +149,7 @@ def test_results_are_never_compared_with_themselves(config, tmp_path):
 def test_a_comparison_across_protocols_or_problems_says_so(config, tmp_path, capsys):
     evaluate.score_file(config(samples(tmp_path, RIGHT, "old.jsonl"), "protocol=humaneval"))
     write_jsonl(tmp_path / "problems.jsonl", [dict(p, test=p["test"] + "\n") for p in PROBLEMS])
-    compare = f"compare={tmp_path}/out/old-problems/results.jsonl"
+    compare = f"compare={tmp_path}/out/old-problems-humaneval/results.jsonl"
     evaluate.score_file(config(samples(tmp_path, WRONG, "new.jsonl"), compare))
     out = capsys.readouterr().out
     assert "note: judged under protocol humaneval, this under plain" in out
