@@ -123,7 +123,7 @@ def source_of(cfg: Config) -> str:
 
 def problems_of(cfg: Config) -> list[Problem]:
     """The problems of `benchmark`, else of `data.problems`, with their tests."""
-    number = None if cfg.benchmark else getattr(cfg.data, cfg.run.split, None)
+    number = getattr(cfg.data, cfg.run.split, None)
     problems = load_problems(source_of(cfg), cfg.run.split, count=number, seed=cfg.data.seed)
     return with_tests(problems, CACHE)
 

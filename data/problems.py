@@ -25,7 +25,7 @@ from data.evalplus import evalplus_problem
 from data.jsonl import as_record, iterate_jsonl
 from data.sandbox.prepare import test_text
 from data.syntax import parse
-from data.toy import toy_problems
+from data.toy import SPLITS, toy_problems
 from data.types import Problem
 
 CACHE = Path("~/.cache/code-dpo").expanduser()
@@ -92,14 +92,17 @@ def load_problems(
     serves as any split, and a note says so.
     """
     if str(source) == "toy":
-        return toy_problems(split or "test", count, seed)
+        if split in SPLITS and (count is None or count < 1):
+            raise ValueError(f"data.{split} is {count}, the number of toy problems; at least 1 expected")
+        return toy_problems(split, count, seed)
     if str(source) in BENCHMARKS:
         problems = read_problems(benchmark_file(str(source), cache))
-    elif Path(source).exists():
+    elif Path(source).is_file():
         problems = read_problems(Path(source))
     else:
         raise FileNotFoundError(
-            f"no benchmark and no file {str(source)!r}; benchmarks are toy, {', '.join(BENCHMARKS)}"
+            f"no benchmark and no file {str(source)!r}{' (a folder)' * Path(source).is_dir()}; benchmarks "
+            f"are toy, {', '.join(BENCHMARKS)}"
         )
     if split in (None, "all"):
         return problems

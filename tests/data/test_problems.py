@@ -160,6 +160,21 @@ def test_a_test_may_be_a_list_of_assertions(tmp_path):
     assert verdicts(jobs) == [Verdict.PASSED, Verdict.WRONG_ANSWER]
 
 
+@pytest.mark.parametrize("count", [0, -3, None])
+def test_no_toy_problems_are_no_problems(count):
+    with pytest.raises(
+        ValueError, match=rf"data.test is {count}, the number of toy problems; at least 1 exp"
+    ):
+        load_problems("toy", "test", count=count)
+    with pytest.raises(ValueError, match="unknown split 'all'"):
+        load_problems("toy", "all", count=count)
+
+
+def test_a_folder_is_no_problem_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no benchmark and no file .* \(a folder\); benchmarks are"):
+        load_problems(tmp_path)
+
+
 def test_toy_is_generated():
     problems = load_problems("toy", "test", count=3, seed=1)
     assert len(problems) == 3
