@@ -17,7 +17,17 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 
-from losses.types import LossFunction
+import torch
+from torch import Tensor
+
+from losses.types import LossFunction, PairLogps, PreferenceLoss
+
+MEASUREMENTS = {
+    "forward_kl": (2, 2),
+    "reverse_kl": (2, 2),
+    "log_weight": (2,),
+    "kl": (4,),
+}  # shapes of 2 pairs
 
 
 def couples_pairs(loss: LossFunction) -> LossFunction:
@@ -64,3 +74,26 @@ def takes(loss: LossFunction, name: str) -> bool:
     if "loss" in settings and name != "log_weight":
         return takes(settings["loss"], name)
     return name in inspect.signature(loss).parameters
+
+
+def check_result(loss: LossFunction, name: str, measured: bool = True) -> None:
+    """ValueError unless the loss, tried on two pairs, gives numbers [2] to train on; random numbers that it
+    draws are not missed later. measured: give it the measurements that it asks for."""
+    chosen, rejected = torch.tensor([[-10.0, -12.0], [-14.0, -11.0]]).requires_grad_()
+    sizes = torch.tensor([[5.0, 6.0], [7.0, 4.0]])
+    reference = torch.tensor([[-11.0, -11.0], [-12.0, -13.0]], dtype=torch.float64)
+    given = {key: torch.zeros(shape, requires_grad=True) for key, shape in MEASUREMENTS.items() if measured}
+    given = {key: value for key, value in {**given, "state": None}.items() if takes(loss, key)}
+    with torch.random.fork_rng(devices=[]):
+        out = loss(PairLogps(chosen, rejected, *sizes), PairLogps(*reference, *sizes), **given)
+    for field in PreferenceLoss._fields[:3]:
+        value = getattr(out, field, None)
+        if isinstance(value, Tensor) and value.shape == (2,) and value.is_floating_point():
+            continue
+        found = f"{value.dtype} {list(value.shape)}" if isinstance(value, Tensor) else type(out).__name__
+        raise ValueError(
+            f"{name} gives {found} for {field} of 2 pairs, expected a PreferenceLoss (losses/types.py) of "
+            "float tensors [2]: a number per pair, whose mean the trainer takes"
+        )
+    if not out.losses.requires_grad:
+        raise ValueError(f"{name} gives losses that do not depend on the policy: nothing could be trained")
