@@ -55,9 +55,10 @@ def read_samples(
             f"note       {ambiguous} rows of {path} have a completion beside their solution; solutions count"
         )
     if not samples:
-        raise ValueError(
-            f"{path} holds no samples; one JSON object with task_id and completion per line expected"
-        )
+        wanted = "one JSON object with task_id and completion per line"
+        if Path(path).is_dir():
+            wanted = "a file of samples, or a folder of folders of programs such as HumanEval_0/0.py,"
+        raise ValueError(f"{path} holds no samples; {wanted} expected")
     answered = {sample.task_id for sample in samples}
     missing = sorted((task_id for task_id in known if task_id not in answered), key=natural_order)
     if missing and not allow_missing:
@@ -99,7 +100,7 @@ def rows_of(path: Path) -> Iterator[tuple[str, dict]]:
 
 
 def known_task(row: dict, known: dict[str, None] | None, source: str, where: str) -> str:
-    """The row's task id, checked against `known`; MBPP's bare numbers are accepted."""
+    """The row's task id, checked against `known`; bare numbers, as MBPP has them, are no ids of HumanEval."""
     if "task_id" not in row:
         raise ValueError(f"{where}: no task_id; found the keys {', '.join(sorted(row)) or '(none)'}")
     given = row["task_id"]
@@ -109,7 +110,7 @@ def known_task(row: dict, known: dict[str, None] | None, source: str, where: str
     if known is None or task_id in known:
         return task_id
     families = sorted({task_id.rpartition("/")[0] for task_id in known} - {""})
-    if families and task_id.isdecimal():
+    if families and task_id.isdecimal() and "HumanEval" not in families:
         task_id = f"{families[0]}/{task_id}"
         if task_id in known:
             return task_id
@@ -119,8 +120,11 @@ def known_task(row: dict, known: dict[str, None] | None, source: str, where: str
             f"{where}: {task_id} belongs to another benchmark than {families[0]}/...; "
             "a file holds samples of one benchmark, named by benchmark=NAME"
         )
+    bare = f"; a number alone may be MBPP's, here ids are such as {next(iter(known))}"
     raise ValueError(
-        f"{where}: {task_id} is not among the {len(known)} problems" + f" of {source}" * bool(source)
+        f"{where}: {task_id} is not among the {len(known)} problems"
+        + f" of {source}" * bool(source)
+        + bare * (bool(families) and task_id.isdecimal())
     )
 
 

@@ -89,6 +89,14 @@ def test_ids_that_are_numbers_alone_are_ids(tmp_path):
             read_samples(path, own)
 
 
+def test_a_number_alone_is_no_id_of_humaneval(tmp_path):
+    path = write(tmp_path / "s.jsonl", [{"task_id": 11, "completion": "x"}])
+    with pytest.raises(
+        ValueError, match=r"line 1: 11 is not among the 1 problems of humaneval.*HumanEval/11"
+    ):
+        read_samples(path, [Problem("HumanEval/11", "", "test", "f")], source="humaneval")
+
+
 def test_missing_problems_are_an_error_unless_allowed(tmp_path):
     path = write(tmp_path / "s.jsonl", [row(12)])
     with pytest.raises(
@@ -105,6 +113,10 @@ def test_an_empty_or_absent_file_is_an_error(tmp_path):
         read_samples(write(tmp_path / "s.jsonl", []), PROBLEMS, allow_missing=True)
     with pytest.raises(FileNotFoundError, match="does not exist"):
         read_samples(tmp_path / "absent.jsonl", PROBLEMS)
+    with pytest.raises(
+        ValueError, match="holds no samples; a file of samples, or a folder of folders of prog"
+    ):
+        read_samples(tmp_path, PROBLEMS, allow_missing=True)
 
 
 def test_what_is_written_can_be_read_again(tmp_path):
