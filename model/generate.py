@@ -306,9 +306,12 @@ class Engine:
                 f"{self.vocabulary}; is it the model's own tokenizer?"
             )
         if length + request.max_new_tokens > config.longest:
+            way = "lower decode.max_new_tokens"
+            if length >= config.longest:
+                way = "the prompt alone leaves no room: shorten it, or leave that problem out"
             raise ValueError(
                 f"{request.key}: {length} prompt tokens and {request.max_new_tokens} new ones exceed the "
-                f"model's {config.longest}; lower decode.max_new_tokens"
+                f"model's {config.longest}; {way}"
             )
         for name, holds, expected in (
             ("max_new_tokens", request.max_new_tokens > 0, "at least 1"),

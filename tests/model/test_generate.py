@@ -569,7 +569,11 @@ def test_a_temperature_that_float32_cannot_divide_by_is_zero(temperature):
     [
         ({"prompt_ids": []}, "empty prompt"),
         ({"prompt_ids": [200]}, "prompt id 200"),
-        ({"max_new_tokens": 250}, "exceed the model's 256"),
+        ({"max_new_tokens": 250}, "exceed the model's 256; lower decode.max_new_tokens"),
+        (
+            {"prompt_ids": [1] * 256},
+            "256 prompt tokens and 5 .*; the prompt alone leaves no room: shorten it",
+        ),
         ({"temperature": -1.0}, "temperature"),
         ({"temperature": math.inf}, "temperature is inf"),
         ({"top_p": 0.0}, "top_p"),
