@@ -221,7 +221,20 @@ def claim(path: Path, identity: dict) -> bool:
 
 def load_hook(hook: str | dict | None) -> LogitsHook | None:
     """decode.logits_hook: the name of a function, or a node with `_target_` that makes one."""
-    return hydra.utils.get_method(hook) if isinstance(hook, str) else hydra.utils.instantiate(hook)
+    node = {"_target_": hook, "_partial_": True} if isinstance(hook, str) else hook
+    try:
+        found = hydra.utils.instantiate(node)
+    except Exception as error:  # whatever importing it may raise
+        cause: BaseException = error
+        while cause.__cause__:
+            cause = cause.__cause__
+        said = f"{type(cause).__name__}: {' '.join(str(cause).split())}"
+        raise ValueError(
+            f"decode.logits_hook {hook} cannot be loaded ({said}); give module.function"
+        ) from error
+    if found is not None and not callable(found):
+        raise ValueError(f"decode.logits_hook {hook} is no function; give module.function, or a _target_")
+    return found
 
 
 def protocol_prompts(cfg: Config, tokenizer: Tokenizer) -> tuple[Protocol, dict[str, list[int]]]:
@@ -246,7 +259,7 @@ def sample_completions(cfg: Config) -> Path:
     folder, path = checkpoint_folder(cfg, cfg.run.checkpoint), samples_folder(cfg) / "completions.jsonl"
     compute = Compute.choose(cfg.device, cfg.model.dtype)
     decode: DecodeConfig = OmegaConf.to_object(cfg.decode)
-    tokenizer = load_tokenizer(folder)
+    tokenizer, hook = load_tokenizer(folder), load_hook(decode.logits_hook)
 
     protocol, prompts = protocol_prompts(cfg, tokenizer)
     decode = dataclasses.replace(
@@ -275,7 +288,7 @@ def sample_completions(cfg: Config) -> Path:
         threads = torch.get_num_threads()
         each = max(threads // (len(devices) + 1), 1)
         elsewhere = [partial(draw_apart, folder, compute._replace(device=d), decode, each) for d in devices]
-        where = {"identity": identity, "hook": load_hook(decode.logits_hook), "elsewhere": elsewhere}
+        where = {"identity": identity, "hook": hook, "elsewhere": elsewhere}
         torch.set_num_threads(each)
         try:
             with compute.cast():
@@ -293,12 +306,9 @@ def print_completion(cfg: Config, prompt: str) -> None:
     """Complete `prompt` on the terminal: greedily where the decode group has greedy answers, else sampled."""
     folder, compute = checkpoint_folder(cfg, cfg.run.checkpoint), Compute.choose(cfg.device, cfg.model.dtype)
     decode: DecodeConfig = OmegaConf.to_object(cfg.decode)
-    tokenizer, model = (
-        load_tokenizer(folder),
-        load_model(
-            folder, dtype=compute.weights, device=compute.device, check_finite=cfg.model.check_weights
-        ),
-    )
+    tokenizer, hook = load_tokenizer(folder), load_hook(decode.logits_hook)
+    where = {"dtype": compute.weights, "device": compute.device}
+    model = load_model(folder, **where, check_finite=cfg.model.check_weights)
     check_vocabulary(tokenizer, model.config.vocab_size)
     ids = tokenizer.prompt_ids(prompt)
     (request,) = requests(
@@ -331,7 +341,7 @@ def print_completion(cfg: Config, prompt: str) -> None:
             stop_strings=decode.stop_strings,
             decode=tokenizer.completion_text,
             usable_ids=tokenizer.usable_ids,
-            logits_hook=load_hook(decode.logits_hook),
+            logits_hook=hook,
             on_token=show,
         )
     print(generation.text[shown:], flush=True)

@@ -242,6 +242,28 @@ def test_a_hook_is_named_in_the_configuration(tiny_policy, tmp_path):
         assert row["ids"] == [7] * 8
 
 
+@pytest.mark.parametrize(
+    ("hook", "says"),
+    [
+        ("no.such.hook", r"no.such.hook cannot be loaded \(ModuleNotFoundError: No module named 'no'\)"),
+        ("torn_hook.hook", r"cannot be loaded \(SyntaxError: .* \(torn_hook.py, line 1\)\); give module.f"),
+        ("{_target_: os.path.nothing}", "cannot be loaded .*nothing"),
+        ("{target: os.path.join}", "is no function"),
+    ],
+)
+def test_a_hook_that_cannot_be_loaded_is_one_line_before_the_model_is_read(
+    tiny_policy, tmp_path, monkeypatch, hook, says
+):
+    (tmp_path / "torn_hook.py").write_text("def hook(:\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sample, "load_model", lambda *arguments, **where: pytest.fail("read"))
+    cfg = config(tiny_policy, tmp_path, f"decode.logits_hook={hook}")
+    for program in (sample.sample_completions, lambda cfg: sample.print_completion(cfg, "def f(x):")):
+        with pytest.raises(ValueError, match=says) as error:
+            program(cfg)
+        assert "\n" not in str(error.value)
+
+
 def test_a_prompt_is_completed_on_the_terminal_as_in_a_file(tiny_policy, tmp_path, capsys, policy):
     cfg = config(tiny_policy, tmp_path, "decode.greedy=true")
     sample.print_completion(cfg, "def add(a, b):")
