@@ -147,8 +147,6 @@ def write_completions(
     draw a part of the requests, each in its own process.
     """
     total = len(prompts) * (decode.n + decode.greedy)
-    if not total:
-        raise ValueError("nothing to sample: decode.n is 0 and decode.greedy is off")
     meta = path.with_name(path.name + ".meta.json")
     before = read_json(meta).get("counts", {}) if meta.exists() else {}  # noted when it was interrupted
     tokens, start = before.get("tokens", 0), time.perf_counter() - before.get("seconds", 0)
@@ -198,6 +196,13 @@ def write_completions(
         f"{tokens / seconds:,.0f} tokens/s"
     )
     return path
+
+
+def check_number(decode: DecodeConfig) -> None:
+    if decode.n < 0:
+        raise ValueError(f"decode.n is {decode.n}, expected 0 or more samples per problem")
+    if not decode.n + decode.greedy:
+        raise ValueError("nothing to sample: decode.n is 0 and decode.greedy is off")
 
 
 def claim(path: Path, identity: dict) -> bool:
@@ -259,6 +264,7 @@ def sample_completions(cfg: Config) -> Path:
     folder, path = checkpoint_folder(cfg, cfg.run.checkpoint), samples_folder(cfg) / "completions.jsonl"
     compute = Compute.choose(cfg.device, cfg.model.dtype)
     decode: DecodeConfig = OmegaConf.to_object(cfg.decode)
+    check_number(decode)
     tokenizer, hook = load_tokenizer(folder), load_hook(decode.logits_hook)
 
     protocol, prompts = protocol_prompts(cfg, tokenizer)

@@ -157,11 +157,6 @@ def test_ids_reach_just_beyond_a_stop_string(policy):
     assert sample.spelling(finished, tokenizer) == ids
 
 
-def test_nothing_to_sample_is_an_error(policy, prompts, tmp_path):
-    with pytest.raises(ValueError, match=r"decode.n is 0"):
-        write(policy, prompts, tmp_path / "x.jsonl", DecodeConfig(n=0))
-
-
 def config(tiny_policy: Path, home: Path, *more: str):
     return compose_config(
         f"model.path={tiny_policy}",
@@ -173,6 +168,18 @@ def config(tiny_policy: Path, home: Path, *more: str):
         "device=cpu",
         *more,
     )
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [("0", "nothing to sample: decode.n is 0"), ("-2", "decode.n is -2, expected 0 or more")],
+)
+def test_nothing_to_sample_is_an_error_before_the_model_is_read(
+    tiny_policy, tmp_path, number, says, monkeypatch
+):
+    monkeypatch.setattr(sample, "load_model", lambda *arguments, **where: pytest.fail("read"))
+    with pytest.raises(ValueError, match=says):
+        sample.sample_completions(config(tiny_policy, tmp_path, f"decode.n={number}"))
 
 
 def test_what_another_program_is_sampling_stays_where_it_is(tiny_policy, tmp_path):
