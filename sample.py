@@ -1,7 +1,7 @@
 """Sampling: checkpoint + problems -> completions.jsonl, or one prompt -> the terminal, as it is written.
 
     python sample.py +exp=quickstart run.checkpoint=dpo run.split=train decode=sample
-    python sample.py +exp=quickstart 'prompt="def add(a, b):"'
+    python sample.py +exp=quickstart 'prompt="def add(a, b):"'      # protocol=chat: as a user's turn
 
 A finished file is kept when model, tokenizer, prompts and settings are the same; an interrupted one goes on.
 The file does not depend on decode.batch_rows or decode.processes: each sample has its own random stream, and
@@ -35,7 +35,7 @@ from data.jsonl import (
 from data.problems import load_problems
 from data.protocols import Protocol, asked, choose_protocol
 from data.tokenizer import StreamDecoder, Tokenizer, check_vocabulary, load_tokenizer, read_json
-from data.types import Completion
+from data.types import Completion, Problem
 from model.checkpoint import load_model, weights_digest
 from model.cuda_graphs import graphs_for
 from model.generate import DecodeConfig, Generation, LogitsHook, Request, StopStrings, generate
@@ -242,21 +242,28 @@ def load_hook(hook: str | dict | None) -> LogitsHook | None:
     return found
 
 
-def protocol_prompts(cfg: Config, tokenizer: Tokenizer) -> tuple[Protocol, dict[str, list[int]]]:
-    """How the problems of `benchmark` (else of `data.problems`) are asked, and each one's prompt as ids."""
-    source = cfg.benchmark or cfg.data.problems
-    count = None if cfg.benchmark else getattr(cfg.data, cfg.run.split, None)
-    protocol = choose_protocol(cfg.protocol, source, tokenizer.chat_template is not None)
+def as_asked(
+    protocol: Protocol, problems: Iterable[Problem], source: str, tokenizer: Tokenizer
+) -> dict[str, tuple[str, list[int]]]:
+    """Task id -> the prompt that the model is to see, as text and as ids. `source` has the examples."""
     problems = asked(
         protocol,
-        load_problems(source, cfg.run.split, count=count, seed=cfg.data.seed),
+        problems,
         render=tokenizer.render if tokenizer.chat_template else None,
-        examples=load_problems(source) if protocol.prompt == "few_shot" else (),
+        examples=load_problems(source) if protocol.prompt == "few_shot" and source != "toy" else (),
     )
     as_ids = tokenizer.prompt_ids
     if protocol.prompt == "chat":  # the template's control tokens are tokens, not text
         as_ids = partial(tokenizer.vocabulary.encode, control=True)
-    return protocol, {problem.task_id: as_ids(problem.prompt) for problem in problems}
+    return {problem.task_id: (problem.prompt, as_ids(problem.prompt)) for problem in problems}
+
+
+def with_protocol(decode: DecodeConfig, protocol: Protocol) -> DecodeConfig:
+    return dataclasses.replace(
+        decode,
+        stop_strings=[*decode.stop_strings, *protocol.stops],
+        max_new_tokens=protocol.max_new_tokens or decode.max_new_tokens,
+    )
 
 
 def sample_completions(cfg: Config) -> Path:
@@ -267,12 +274,12 @@ def sample_completions(cfg: Config) -> Path:
     check_number(decode)
     tokenizer, hook = load_tokenizer(folder), load_hook(decode.logits_hook)
 
-    protocol, prompts = protocol_prompts(cfg, tokenizer)
-    decode = dataclasses.replace(
-        decode,
-        stop_strings=[*decode.stop_strings, *protocol.stops],
-        max_new_tokens=protocol.max_new_tokens or decode.max_new_tokens,
-    )
+    source, number = cfg.benchmark or cfg.data.problems, getattr(cfg.data, cfg.run.split, None)
+    protocol = choose_protocol(cfg.protocol, source, tokenizer.chat_template is not None)
+    problems = load_problems(source, cfg.run.split, count=number, seed=cfg.data.seed)
+    asked_as = as_asked(protocol, problems, source, tokenizer)
+    prompts = {task_id: ids for task_id, (_, ids) in asked_as.items()}
+    decode = with_protocol(decode, protocol)
     settings = {k: v for k, v in dataclasses.asdict(decode).items() if k not in ("batch_rows", "processes")}
     identity = {
         "weights": weights_digest(folder),
@@ -309,14 +316,20 @@ def typed(prompt: str) -> str:
 
 
 def print_completion(cfg: Config, prompt: str) -> None:
-    """Complete `prompt` on the terminal: greedily where the decode group has greedy answers, else sampled."""
+    """Complete `prompt` on the terminal: greedily where the decode group has greedy answers, else sampled.
+
+    Under a protocol (plain, if none is given) it is asked and stopped as a problem is.
+    """
     folder, compute = checkpoint_folder(cfg, cfg.run.checkpoint), Compute.choose(cfg.device, cfg.model.dtype)
     decode: DecodeConfig = OmegaConf.to_object(cfg.decode)
     tokenizer, hook = load_tokenizer(folder), load_hook(decode.logits_hook)
+    source = cfg.benchmark or cfg.data.problems
+    protocol = choose_protocol(cfg.protocol or "plain", source, tokenizer.chat_template is not None)
+    ((prompt, ids),) = as_asked(protocol, [Problem("prompt", prompt, "", "")], source, tokenizer).values()
+    decode = with_protocol(decode, protocol)
     where = {"dtype": compute.weights, "device": compute.device}
     model = load_model(folder, **where, check_finite=cfg.model.check_weights)
     check_vocabulary(tokenizer, model.config.vocab_size)
-    ids = tokenizer.prompt_ids(prompt)
     (request,) = requests(
         {"prompt": ids}, dataclasses.replace(decode, n=1, greedy=False), cfg.run.seed, set()
     )

@@ -126,8 +126,9 @@ def asked(
         written = chat_prompt if BLOCK_END in protocol.stops else user_turn
         return [replace(problem, prompt=written(problem.prompt, render)) for problem in problems]
     if protocol.prompt == "few_shot":
+        requests = [(problem, mbpp_request(problem)) for problem in problems]  # its errors come first
         shots = few_shot_prefix(examples)
-        return [replace(problem, prompt=shots + mbpp_request(problem)) for problem in problems]
+        return [replace(problem, prompt=shots + request) for problem, request in requests]
     if protocol.prompt == "stripped":
         return [replace(problem, prompt=problem.prompt.strip() + "\n") for problem in problems]
     return list(problems)

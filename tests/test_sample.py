@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import sys
 from functools import partial
 from pathlib import Path
@@ -269,6 +270,30 @@ def test_a_hook_that_cannot_be_loaded_is_one_line_before_the_model_is_read(
         with pytest.raises(ValueError, match=says) as error:
             program(cfg)
         assert "\n" not in str(error.value)
+
+
+def test_a_prompt_is_asked_and_stopped_as_the_protocol_says(tiny_policy, tmp_path, capsys):
+    folder = tmp_path / "chat"
+    shutil.copytree(tiny_policy, folder)
+    sample.print_completion(config(tiny_policy, tmp_path, "decode.greedy=true"), "  def f(x):\n")
+    plain = capsys.readouterr().out
+    cfg = config(folder, tmp_path, "decode.greedy=true", "protocol=chat")
+    with pytest.raises(ValueError, match="protocol chat needs a chat template"):
+        sample.print_completion(cfg, "def f(x):")
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings["chat_template"] = "<user>{{ messages[0]['content'] }}<answer>"
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    sample.print_completion(cfg, "def f(x):")
+    asked = capsys.readouterr().out
+    assert asked.startswith("<user>Please provide a self-contained Python script")
+    assert "```\ndef f(x):\n```\n<answer>" in asked
+
+    stripped = "protocol=evalplus_base_humaneval"
+    sample.print_completion(config(tiny_policy, tmp_path, "decode.greedy=true", stripped), "  def f(x):\n")
+    assert plain.startswith("  def f(x):")
+    assert capsys.readouterr().out.startswith("def f(x):\n")
+    with pytest.raises(ValueError, match="prompt is no MBPP task; protocol mbpp_3shot needs"):
+        sample.print_completion(config(tiny_policy, tmp_path, "protocol=mbpp_3shot"), "def f(x):")
 
 
 def test_a_prompt_is_completed_on_the_terminal_as_in_a_file(tiny_policy, tmp_path, capsys, policy):
