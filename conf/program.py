@@ -24,21 +24,28 @@ from losses.contract import check_result, takes
 from model.distributed import finish, leave
 from model.wrong_folder import check_folder
 
-STAGE_KEYS = re.compile(  # these do not name a trained run
+STAGE_KEYS = (  # these do not name a trained run
     r"\+?(exp|run\.(name|checkpoint|split|cache|verdicts)|benchmark|protocol|samples|allow_missing|decode|sandbox"
     r"|compare|prompt|device)\b"
 )
+OF_PROBLEMS = r"|\+?data\.(problems|train|validation|test)\b"  # nor these, but what is sampled lies apart
 
 
-def run_dir(home: str) -> str:
+def sweeping() -> bool:
+    """Whether this is one combination of a sweep."""
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def run_dir(home: str, besides: str = "") -> str:
     """The folder of this run: `home`, or one below it per combination of a sweep, named by its overrides.
 
     Overrides that only say what to do with a trained policy are left out, and their order does not matter, so
-    that training and evaluating the same sweep meet in the same folders.
+    that training and evaluating the same sweep meet in the same folders. besides: others to be left out.
     """
-    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+    if not sweeping():
         return home
-    overrides = sorted(o for o in HydraConfig.get().overrides.task if not STAGE_KEYS.match(o))
+    given = HydraConfig.get().overrides.task
+    overrides = sorted(o for o in given if not re.match(STAGE_KEYS + besides, o))
     return f"{home}/sweep/{re.sub(r'[^A-Za-z0-9_.=,+-]', '_', ','.join(overrides)) or 'default'}"
 
 
@@ -50,9 +57,10 @@ def program(main: Callable[[Config], int | None]) -> Callable[[], None]:
 
     ValueError, OSError and a value that was not given are the user's to mend: one line, exit code 1; torchrun
     then ends the other processes. Ctrl-C is one line too, exit code 130. Set HYDRA_FULL_ERROR=1 (Hydra's own
-    switch) to see the traceback. With a `cfg` the program is a function: Hydra is passed by, and the process
-    goes on whatever happens.
+    switch) to see the traceback. A sweep in one process goes on after a mistake, and ends with exit code 1.
+    With a `cfg` the program is a function: Hydra is passed by, and the process goes on whatever happens.
     """
+    failed: list[str] = []  # combinations of a sweep
 
     @functools.wraps(main)
     def guarded(cfg: Config) -> None:
@@ -67,8 +75,12 @@ def program(main: Callable[[Config], int | None]) -> Callable[[], None]:
                 error = f"{error.full_key} is not set; give it as {error.full_key}=..."
             elif getattr(error, "errno", None) == errno.ENOSPC:  # which does not say where
                 error = f"{error} (outputs go to {cfg.run.dir}, reference log-probs to {cfg.run.cache})"
-            print(f"error{f' in process {rank}' * (rank != '0')}: {error}", file=sys.stderr)
-            sys.exit(1)
+            where = f" in {cfg.run.dir}" * sweeping() + f" in process {rank}" * (rank != "0")
+            print(f"error{where}: {error}", file=sys.stderr)
+            if not sweeping() or os.environ.get("WORLD_SIZE", "1") != "1":
+                sys.exit(1)
+            failed.append(cfg.run.dir)
+            return
         except KeyboardInterrupt:
             if os.environ.get("HYDRA_FULL_ERROR"):
                 raise
@@ -88,6 +100,8 @@ def program(main: Callable[[Config], int | None]) -> Callable[[], None]:
             return run(cfg)
         try:
             run()
+            if failed:
+                sys.exit(f"error: {len(failed)} combinations failed, see above: {', '.join(failed)}")
         except BaseException as error:
             leave(error)
             raise
@@ -106,12 +120,14 @@ def checkpoint_folder(cfg: Config, name: str | None) -> Path:
         check_folder(Path(cfg.model.path))
         return Path(cfg.model.path)
     own, shared = Path(cfg.run.dir, name), Path(cfg.run.home, name)
-    for folder in (own, shared, Path("out", name), Path(name)):
+    trained = Path(run_dir(cfg.run.home, OF_PROBLEMS), name) if sweeping() else own
+    for folder in (own, trained, shared, Path("out", name), Path(name)):
         if (folder / "config.json").exists():
-            if folder == shared != own and name == cfg.run.checkpoint:
+            if folder == shared not in (own, trained) and name == cfg.run.checkpoint:
                 raise ValueError(
                     f"run.checkpoint={name}: this combination of the sweep has no {own}, and {shared} is not "
                     f"of the sweep; train with the same overrides first, or give run.checkpoint={shared}"
+                    f"{others_of_the_sweep(cfg, name)}"
                 )
             return folder
     if Path(name).is_dir():
@@ -119,7 +135,16 @@ def checkpoint_folder(cfg: Config, name: str | None) -> Path:
     raise FileNotFoundError(
         f"no checkpoint {name!r}: looked for config.json in {cfg.run.dir}/{name}, out/{name} and {name}; "
         "train it first, or give base, a stage of this run (dpo, sft), run/stage or a folder"
+        f"{others_of_the_sweep(cfg, name)}"
     )
+
+
+def others_of_the_sweep(cfg: Config, name: str) -> str:
+    """For a message: which combinations have such a checkpoint."""
+    sweep = Path(cfg.run.home, "sweep")
+    found = sorted(path.relative_to(sweep).parts[0] for path in sweep.glob(f"*/{name}/config.json"))
+    more = f" and {len(found) - 9} more" if len(found) > 9 else ""
+    return f". These combinations have one: {'; '.join(found[:9])}{more}" if found else ""
 
 
 def samples_folder(cfg: Config, checkpoint: str | None = None) -> Path:

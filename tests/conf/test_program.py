@@ -1,5 +1,8 @@
 """What all programs share: where a run lies, also in a sweep, and which checkpoint a name stands for."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -7,6 +10,7 @@ import pytest
 from hydra.types import RunMode
 
 from conf import program
+from tests.conftest import ROOT
 
 
 @pytest.fixture
@@ -38,6 +42,21 @@ def test_training_and_scoring_a_sweep_meet_in_one_folder_each(swept):
     assert swept("run.seed=2", "model.dtype=amp", "loss.beta=0.1") != trained
 
 
+def test_scoring_a_sweep_on_other_problems_finds_its_policies_and_lies_apart(swept, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    trained = checkpoint(Path(swept("loss.beta=0.1"), "dpo"))
+    for more in ("data.test=9", "data.problems=mine.jsonl", "+data.validation=3"):
+        run = SimpleNamespace(home="out/t", dir=swept("loss.beta=0.1", more), checkpoint="dpo")
+        assert run.dir != str(trained.parent)
+        cfg = SimpleNamespace(run=run, model=SimpleNamespace(path=None))
+        assert program.checkpoint_folder(cfg, "dpo") == trained
+        own = checkpoint(Path(run.dir, "dpo"))
+        assert program.checkpoint_folder(cfg, "dpo") == own
+    run.dir = swept("loss.beta=0.1", "model.dtype=amp")
+    with pytest.raises(FileNotFoundError, match=r"These combinations have one: .*; loss\.beta=0\.1$"):
+        program.checkpoint_folder(cfg, "dpo")
+
+
 def checkpoint(folder: Path) -> Path:
     folder.mkdir(parents=True)
     (folder / "config.json").write_text("{}")
@@ -60,3 +79,28 @@ def test_a_policy_beside_a_sweep_is_not_scored_as_one_of_it(tmp_path, monkeypatc
     assert program.checkpoint_folder(cfg, "dpo") == own
     run.dir = run.home
     assert program.checkpoint_folder(cfg, "dpo") == beside
+
+
+@pytest.fixture
+def started(tmp_path):
+    """started(body, *arguments) -> how a program ends that does this with its cfg."""
+
+    def run(body: str, *arguments: str) -> subprocess.CompletedProcess:
+        file = tmp_path / "started.py"
+        file.write_text(
+            f"from conf.program import program\n\n@program\ndef main(cfg):\n    {body}\n\nmain()\n"
+        )
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        command = [sys.executable, file, *arguments]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+
+    return run
+
+
+def test_a_sweep_goes_on_after_a_combination_that_failed(started):
+    done = started("print(4 // cfg.run.seed if cfg.run.seed != 3 else open('no'))", "-m", "run.seed=3,1,2")
+    assert done.returncode == 1
+    assert [line for line in done.stdout.splitlines() if line.isdigit()] == ["4", "2"]
+    first, last = done.stderr.splitlines()
+    assert first.startswith("error in out/default/sweep/run.seed=3: ")
+    assert last == "error: 1 combinations failed, see above: out/default/sweep/run.seed=3"
