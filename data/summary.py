@@ -3,40 +3,84 @@
 python -m data.summary +exp=quickstart        # writes out/quickstart/summary.json
 """
 
-import json
 from pathlib import Path
 
 from conf.program import program
 from conf.schema import Config
-from data.jsonl import read_jsonl, write_json
-from data.statistics import compare, decoding, summarise
+from data.jsonl import digest, file_digest, read_jsonl, write_json
+from data.pair_ids import SIDES
+from data.samples import sampler_of
+from data.statistics import compare, decoding, summarise, unlike
+from data.tokenizer_files import read_json
 
 SCORE = ("pass_at_1", "ci_low", "ci_high", "n_problems", "n_samples")
 DIFFERENCE = ("mean", "ci_low", "ci_high", "p_value", "fixed", "broken")
+PAIRS = ("kept", "problems", "dropped")
 
 
-def read_json(path: Path) -> dict:
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist; run the stage that writes it (see quickstart.sh)")
-    return json.loads(path.read_text())
+def noted(path: Path) -> dict:
+    """What is noted beside a file; {} without that."""
+    return read_json(path.with_name(path.name + ".meta.json"))
 
 
-def join_line(collected: Path, before: Path, after: Path, pairs: Path, trained: Path) -> dict:
-    """The summary of a line. The first three are evaluate.py's folders; then pairs.jsonl and the policy."""
-    rows = {name: read_jsonl(folder / "results.jsonl") for name, folder in (("base", before), ("dpo", after))}
-    report, training = (read_json(path.with_name(path.name + ".meta.json")) for path in (pairs, trained))
+def join_line(before: Path, after: Path, trained: Path) -> dict:
+    """The summary of a line: from evaluate.py's folders of base and policy, the policy, and its pairs."""
+    for path in (
+        trained.with_name(trained.name + ".meta.json"),
+        before / "summary.json",
+        after / "summary.json",
+    ):
+        if not path.exists():
+            raise FileNotFoundError(
+                f"{path} does not exist; run the stage that writes it (see quickstart.sh)"
+            )
+    training = noted(trained)
+    pairs = Path(training["pairs"])
+    report = noted(pairs)
+    folders = {"base": before, "dpo": after}
+    if "results" in report:  # data.collect made them
+        folders = {"collect": Path(report["results"]["path"]).parent} | folders
+    told = {name: read_json(folder / "summary.json") for name, folder in folders.items()}
     seconds = {
         f"{stage}: {name}": value
-        for stage, folder in (("collect", collected), ("base", before), ("dpo", after))
-        for name, value in read_json(folder / "summary.json")["seconds"].items()
+        for stage, summary in told.items()
+        for name, value in summary.get("seconds", {}).items()
     } | {"training": round(training["seconds"], 2)}
+    rows = {name: read_jsonl(folders[name] / "results.jsonl") for name in ("base", "dpo")}
     difference = compare(rows["base"], rows["dpo"])
+    unequal = [f"before: {note}" for note in unlike(told["base"], told["dpo"])]
     return {
         **{name: score(rows[name]) for name in rows},
         "difference": {name: pick(found, DIFFERENCE) for name, found in difference.items()},
-        "pairs": pick(report, ("kept", "problems", "dropped")),
+        "pairs": {"file": str(pairs)} | (pick(report, PAIRS) if "kept" in report else {}),
         "seconds": seconds | {"total": round(sum(seconds.values()), 2)},
+        "notes": unequal + doubts(folders, told["base"], pairs, trained),
     }
+
+
+def doubts(folders: dict[str, Path], base: dict, pairs: Path, trained: Path) -> list[str]:
+    """What was made before, or from other things than, what it should follow from."""
+    training, report, notes = noted(trained), noted(pairs), []
+    follow = [(folder / "results.jsonl", folder / "completions.jsonl") for folder in folders.values()]
+    for results, source in [*follow, (folders["dpo"] / "results.jsonl", trained)]:
+        if noted(results).get("created", "9") < noted(source).get("created", ""):
+            notes.append(f"{results} is older than {source}; run evaluate.py again")
+    sampler = base.get("sampler", sampler_of(folders["base"] / "completions.jsonl"))
+    if sampler.get("weights", training["objective"]["init"]) != training["objective"]["init"]:
+        notes.append("before: other weights than those that training began with")
+    source = report.get("completions", {})
+    if source and Path(source["path"]).exists() and file_digest(source["path"]) != source["digest"]:
+        notes.append(f"{pairs} was collected before {source['path']} was sampled; run data.collect again")
+    if pairs.exists() and not are_of(training, read_jsonl(pairs), sampler.get("tokenizer")):
+        notes.append(f"{pairs} has other pairs than {trained} was trained on; run train_dpo.py again")
+    return notes
+
+
+def are_of(training: dict, pairs: list[dict], tokenizer: str | None) -> bool:
+    """Whether a run was trained on these pairs; also where nothing tells, as it left some out."""
+    ids = [[row.get(f"{side}_ids") for side in SIDES] for row in pairs]
+    own = {(row.get("meta") or {}).get("tokenizer") for row in pairs} == {tokenizer} and all(map(all, ids))
+    return bool(training["dropped"]) or not own or digest(ids) == training["objective"]["pairs"]
 
 
 def score(rows: list[dict]) -> dict:
@@ -67,12 +111,14 @@ def table(summary: dict) -> str:
             listed = ", ".join(f"{kind} {count}" for kind, count in kinds.items())
             rows.append(f"{f'verdicts {title}, {name}':34}{listed}")
     pairs = summary["pairs"]
-    rows.append(f"{'pairs':34}{pairs['kept']} from {pairs['problems']} problems")
-    rows += [f"{'  dropped':34}{count} {reason}" for reason, count in pairs["dropped"].items()]
+    told = "{kept} from {problems} problems" if "kept" in pairs else "{file}, with no report of data.collect"
+    rows.append(f"{'pairs':34}{told.format(**pairs)}")
+    rows += [f"{'  dropped':34}{count} {reason}" for reason, count in pairs.get("dropped", {}).items()]
     rows += [
         f"{'seconds' if i == 0 else '':34}{n:7.1f} {name}"
         for i, (name, n) in enumerate(summary["seconds"].items())
     ]
+    rows += [f"note: {note}" for note in summary["notes"]]
     return "\n".join(rows)
 
 
@@ -85,7 +131,7 @@ def main(cfg: Config) -> None:
     """Join what the line left in the run's folder."""
     home = Path(cfg.run.dir)
     before, after = (home / f"{name}-test-evaluation" for name in ("base", "dpo"))
-    summary = join_line(home / "base-train-sample", before, after, Path(cfg.data.pairs), home / "dpo")
+    summary = join_line(before, after, home / "dpo")
     write_json(home / "summary.json", summary)
     print(table(summary))
     print(f"written    {home}/summary.json")
