@@ -10,7 +10,6 @@ the pairs, pairs.jsonl.meta.json holds the counts and the report on the dataset.
 """
 
 import dataclasses
-import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from conf.program import program, samples_folder
 from conf.schema import Config
 from data.decontaminate import Hit, benchmark_index, problem_hits
 from data.evalplus import with_tests
-from data.execution import judge
+from data.execution import judge, judge_identity
 from data.jsonl import (
     as_record,
     digest,
@@ -49,6 +48,7 @@ from data.problem_check import faulty_problems, has_few_tests
 from data.problems import CACHE, load_problems
 from data.protocols import Protocol, choose_protocol
 from data.samples import Sample, answer_text, numbered_rows, sampler_of
+from data.tokenizer_files import read_json
 from data.types import Completion, ExecutionResult, PreferencePair, Problem, Verdict
 
 DIGESTS = {"checkpoint": "weights", "tokenizer": "tokenizer"}  # in a pair's meta: in the sampler's identity
@@ -126,10 +126,11 @@ def read_results(path: Path | str) -> list[ExecutionResult]:
             raise ValueError(
                 f"{where}: no {', '.join(missing)}; found the keys {', '.join(sorted(row)) or '(none)'}"
             )
+        for name, kind in (("task_id", str), ("sample", int), ("verdict", str)):
+            check_type(row[name], kind, name, where)
         if row["verdict"] not in {verdict.value for verdict in Verdict}:
             known = ", ".join(verdict.value for verdict in Verdict)
             raise ValueError(f"{where}: verdict {row['verdict']!r} is none of {known}")
-        check_type(row["sample"], int, "sample", where)
         results.append(as_record(ExecutionResult, row | {"verdict": Verdict(row["verdict"])}, where))
     if not results:
         raise ValueError(
@@ -271,20 +272,25 @@ def inputs(cfg: Config, config: PairingConfig) -> tuple[Path, Path]:
             "run.split is test, whose problems score the policy; collect from others: run.split=train, "
             "with which evaluate.py has to be run first"
         )
+    run = "run first: python evaluate.py, same arguments"
+    score = (
+        f"score the completions first: python evaluate.py samples={config.completions}, same data.problems, "
+        "run.split and run.name, and give the results.jsonl that it names as pairing.results"
+    )
     completions = Path(config.completions or samples_folder(cfg) / "completions.jsonl")
     results = Path(config.results or completions.with_name("results.jsonl"))
-    for path in (completions, results):
-        if not path.exists():
-            raise FileNotFoundError(f"{path} does not exist; run first: python evaluate.py, same arguments")
+    for path, how in ((completions, run), (results, score if config.completions else run)):
+        if not path.is_file():
+            found = "is a folder, a file expected" if path.exists() else "does not exist"
+            raise FileNotFoundError(f"{path} {found}; {how}")
     return completions, results
 
 
 def protocol_of(cfg: Config, results: Path) -> Protocol:
     """How the answers became programs: as summary.json beside the results says, else the usual way."""
-    summary = results.with_name("summary.json")
-    if not summary.exists():
+    stored = read_json(results.with_name("summary.json")).get("protocol")
+    if stored is None:
         return choose_protocol(cfg.protocol, cfg.benchmark or cfg.data.problems)
-    stored = json.loads(summary.read_text(encoding="utf-8"))["protocol"]
     fields = {field.name for field in dataclasses.fields(Protocol)}
     return Protocol(**{k: tuple(v) if k == "stops" else v for k, v in stored.items() if k in fields})
 
@@ -312,12 +318,15 @@ def judge_again(answers: dict[tuple[str, int], Answer], judge: Judge) -> Rerun:
     return rerun
 
 
+def content_digest(source: str) -> str | None:
+    """Of a problem file; what a benchmark's name stands for does not change."""
+    return file_digest(source) if Path(source).is_file() else None
+
+
 def finished_report(out: Path, wanted: str) -> dict | None:
     """The report beside `out` if it was made from the same inputs and settings."""
     meta = out.with_name(out.name + ".meta.json")
-    if not out.exists() or not meta.exists():
-        return None
-    report = json.loads(meta.read_text(encoding="utf-8"))
+    report = read_json(meta) if out.exists() else {}
     return report if report.get("inputs_digest") == wanted else None
 
 
@@ -337,8 +346,13 @@ def collect(
     protocol = protocol_of(cfg, results_path)
     sandbox = OmegaConf.to_object(cfg.sandbox)
     limits = {name: value for name, value in dataclasses.asdict(sandbox).items() if name != "workers"}
+    source = cfg.benchmark or cfg.data.problems
+    count = None if cfg.benchmark else getattr(cfg.data, cfg.run.split, None)
+    asked = {"split": cfg.run.split, "count": count, "seed": cfg.data.seed}
     settings = {
         "pairing": dataclasses.asdict(config),
+        "sources": {name: content_digest(name) for name in (source, *config.benchmarks)} | asked,
+        "judge": judge_identity(),
         "seed": cfg.run.seed,
         "protocol": dataclasses.asdict(protocol),
         "sandbox": limits,
@@ -351,8 +365,6 @@ def collect(
         print(f"found      {out}: collected from the same files with the same settings\n{table(report)}")
         return
 
-    source = cfg.benchmark or cfg.data.problems
-    count = None if cfg.benchmark else getattr(cfg.data, cfg.run.split, None)
     problems = with_tests(load_problems(source, cfg.run.split, count=count, seed=cfg.data.seed), CACHE)
     drawn_for = (
         f"{source}, split {cfg.run.split}; give data.problems, data.seed and run.split as for sampling"

@@ -10,6 +10,7 @@ import dataclasses
 import fcntl
 import gzip
 import hashlib
+import io
 import json
 import os
 import re
@@ -32,10 +33,13 @@ def iterate_jsonl(path: Path | str) -> Iterator[tuple[int, dict]]:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8-sig") as file:
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; a file with one JSON object per line expected")
+    with open(path, "rb") as raw:
+        gzipped = path.suffix == ".gz" or raw.peek(2)[:2] == b"\x1f\x8b"
+        stream = gzip.GzipFile(fileobj=raw) if gzipped else raw
         try:
-            for number, line in enumerate(file, start=1):
+            for number, line in enumerate(io.TextIOWrapper(stream, encoding="utf-8-sig"), start=1):
                 if not line.strip():
                     continue
                 try:
@@ -43,16 +47,21 @@ def iterate_jsonl(path: Path | str) -> Iterator[tuple[int, dict]]:
                 except (ValueError, RecursionError) as error:  # also too many digits, too deeply nested
                     raise ValueError(
                         f"{path}, line {number}: not JSON ({error}); one object per line expected"
+                        + {"[": with_jq(path, ".[]"), "{": with_jq(path, ".")}.get(line.strip(), "")
                     ) from None
                 if not isinstance(row, dict):
                     raise ValueError(
                         f"{path}, line {number}: {type(row).__name__} found, a JSON object expected"
+                        + with_jq(path, ".[]") * isinstance(row, list)
                     )
                 yield number, row
         except (UnicodeDecodeError, EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise ValueError(
-                f"{path}: cannot be read as {'gzipped ' * (path.suffix == '.gz')}UTF-8 text: {error}"
-            ) from None
+            raise ValueError(f"{path}: cannot be read as {'gzipped ' * gzipped}UTF-8 text: {error}") from None
+
+
+def with_jq(path: Path, what: str) -> str:
+    """How to bring JSON of another layout into lines."""
+    return f", and all of the file is one value: jq -c '{what}' {path} > lines.jsonl"
 
 
 def read_jsonl(path: Path | str) -> list[dict]:

@@ -5,7 +5,7 @@ training and in sampling. A completion made from text gets the end token.
 """
 
 from data.chat import conversation_ids
-from data.jsonl import as_record, digest
+from data.jsonl import SURROGATE, as_record, digest
 from data.tokenizer import Tokenizer
 from data.types import PreferencePair
 
@@ -36,9 +36,13 @@ def pair_with_ids(row: dict, tokenizer: Tokenizer, where: str) -> PreferencePair
         row["prompt"] = tokenizer.decode(ids["prompt"])
     else:
         for side in SIDES:
-            if not isinstance(row.get(side), str):
-                found = "nothing" if row.get(side) is None else type(row[side]).__name__
+            if row.get(side) is None:
+                raise ValueError(f"{where}: no {side}; found the keys {', '.join(sorted(row)) or '(none)'}")
+            if not isinstance(row[side], str):
+                found = type(row[side]).__name__
                 raise ValueError(f"{where}: {side} must be text or a list of messages, found {found}")
+            if SURROGATE.search(row[side]):
+                raise ValueError(f"{where}: {side} holds half a surrogate pair, no text; leave the row out")
         ids = {side: tokenizer.completion_ids(row[side]) for side in SIDES}
         ids["prompt"] = tokenizer.prompt_ids(row["prompt"])
         row = row | {"meta": meta | {"made_from": "text"}}  # which no chat template was applied to

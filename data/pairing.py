@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from random import Random
 
+from data.jsonl import SURROGATE
 from data.syntax import is_trivial, normal_form, relative_distance, without_layout
 from data.types import Completion, ExecutionResult, PreferencePair, Problem, Verdict
 
@@ -196,6 +197,8 @@ def with_label(judged: list[Judged], config: PairingConfig, dropped: Counter) ->
     for completion, result in sorted(judged, key=lambda row: row[0].sample):
         if result.verdict.value in excluded:
             dropped[f"samples: verdict {result.verdict.value} is no label"] += 1
+        elif not completion.ids and SURROGATE.search(completion.text):
+            dropped["samples: half a surrogate pair, which no tokenizer reads"] += 1
         else:
             kept.append((completion, result))
     return kept

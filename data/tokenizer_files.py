@@ -72,7 +72,10 @@ def read_json(path: Path) -> dict:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not JSON ({error}); {next_step(path.read_bytes())}") from None
+        step = next_step(path.read_bytes())
+        raise ValueError(
+            f"{path} is not JSON ({error}); {step}, or delete it where one of these programs wrote it"
+        ) from None
     if not isinstance(value, dict):
         raise ValueError(f"{path}: {type(value).__name__} found, a JSON object expected")
     return value

@@ -311,7 +311,10 @@ def read_position(folder: Path) -> dict | None:
     if not folder.exists() and previous.exists():
         previous.rename(folder)
     path = folder / "training" / "position.json"
-    return json.loads(path.read_text()) if path.exists() else None
+    try:
+        return json.loads(path.read_text()) if path.exists() else None
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); delete {folder} to train anew") from None
 
 
 def load_state(folder: Path, optimizer: object, device: torch.device) -> dict:

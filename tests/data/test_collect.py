@@ -158,6 +158,21 @@ def test_answers_without_the_ids_of_their_prompt_are_told_of():
     )
 
 
+def test_an_answer_that_is_no_text_gives_no_pair():
+    """Half a surrogate pair, as tools that count in UTF-16 cut it: nothing could train on it."""
+    torn = "    return '\ud83d'\n"
+    rows = [(0, RIGHT, "passed"), (1, WRONG, "wrong_answer"), (2, torn, "syntax_error")]
+    collection = collect_pairs(
+        [problem("a")],
+        [completion("a", i, text, prompt_ids=[], ids=[]) for i, text, _ in rows],
+        [result("a", i, verdict) for i, _, verdict in rows],
+        config(quota={}),
+        seed=1,
+    )
+    assert sides(collection) == [(RIGHT, WRONG)]
+    assert collection.report["dropped"] == {"samples: half a surrogate pair, which no tokenizer reads": 1}
+
+
 def test_the_table_names_what_was_kept_and_dropped():
     text = table(collect_pairs(*ten_lines(), config(quota={}), seed=0).report)
     assert "pairs      2 from 1 of 3 problems, 10 samples, 10% of them repeat a program" in text
@@ -652,6 +667,8 @@ def test_results_of_another_judge_are_to_be_made_again(tmp_path, monkeypatch):
             "line 1: verdict 'okay' is none of passed, wrong",
         ),
         (['{"task_id": "toy/a", "sample": true, "verdict": "passed"}'], "line 1: sample is a bool"),
+        (['{"task_id": 1, "sample": 0, "verdict": "passed"}'], "line 1: task_id is a int, a str expected"),
+        (['{"task_id": "toy/a", "sample": 0, "verdict": []}'], "line 1: verdict is a list, a str expected"),
         (["nonsense"], "line 1: not JSON"),
     ],
 )

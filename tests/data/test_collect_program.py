@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -127,6 +128,12 @@ def test_completions_of_another_sampler_become_pairs(tmp_path):
         (["run.split=validation"], "completions.jsonl does not exist; run first: python evaluate.py"),
         (["sandbox.seconds=2"], "judged with another program, test, limit"),
         (["pairing.pass_rate=[0.99,1.0]"], "no pairs to write to"),
+        (["pairing.completions=tests"], "tests is a folder, a file expected; run first: python evaluate.py"),
+        (
+            ["pairing.completions=README.md"],
+            "results.jsonl does not exist; score the completions first: python evaluate.py samples=README.md"
+            ", same data.problems, run.split and run.name, and give the results.jsonl that it names",
+        ),
     ],
 )  # fmt: skip
 def test_mistakes_end_in_one_line_and_change_nothing(home, overrides, message):
@@ -136,6 +143,32 @@ def test_mistakes_end_in_one_line_and_change_nothing(home, overrides, message):
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
     assert sorted(path for path in home.rglob("*") if "hydra" not in path.parts) == before
+
+
+def test_other_problems_make_other_pairs_and_damaged_notes_are_named(tmp_path):
+    """A reference solution that fails is a reason to leave a problem out, and changes no verdict."""
+    problems = toy_problems("train", PROBLEMS, 0)
+    completions = [
+        Completion(problem.task_id, i, text)
+        for problem in problems
+        for i, text in enumerate([problem.canonical_solution, problem.meta["bugs"][0]["body"]])
+    ]
+    write_jsonl(tmp_path / "completions.jsonl", completions)
+    judge_all(tmp_path, problems, completions)
+    files = [f"data.problems={tmp_path}/problems.jsonl", f"pairing.completions={tmp_path}/completions.jsonl"]
+    command = [tmp_path / "run", *files, "pairing.length_gap=null"]
+    for solution, pairs in ((problems[0].canonical_solution, PROBLEMS), ("    return 'x'\n", PROBLEMS - 1)):
+        changed = replace(problems[0], canonical_solution=solution)
+        write_jsonl(tmp_path / "problems.jsonl", [changed, *problems[1:]])
+        done = run_collect(*command)
+        assert done.returncode == 0, done.stderr
+        assert len((tmp_path / "run" / "pairs.jsonl").read_text().splitlines()) == pairs
+    for path in (tmp_path / "run" / "pairs.jsonl.meta.json", tmp_path / "summary.json"):
+        path.write_text("{")
+        done = run_collect(*command)
+        assert done.returncode == 1
+        assert f"error: {path} is not JSON" in done.stderr
+    (tmp_path / "summary.json").unlink()
 
 
 def test_one_program_at_a_time_collects(home):

@@ -1,6 +1,7 @@
 """A file is written by one program at a time, whole lines survive, and what is wrong with a file is named."""
 
 import errno
+import gzip
 import os
 import signal
 import subprocess
@@ -115,3 +116,28 @@ def test_a_damaged_line_is_named_with_the_remedy(tmp_path):
     ):
         JsonlAppender(tmp_path / "a.jsonl")
     assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl.partial"]
+
+
+def test_gzip_is_known_by_its_content(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(gzip.compress(b'{"id": 1}\n'))
+    assert read_jsonl(tmp_path / "a.jsonl") == [{"id": 1}]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[{"id": 1}, {"id": 2}]', r"line 1: list found, a JSON object expected.*: jq -c '.\[\]' .*a.jsonl"),
+        ('[\n {"id": 1}\n]', r"line 1: not JSON .*all of the file is one value: jq -c '.\[\]' .*a.jsonl"),
+        ('{\n "id": 1\n}', r"line 1: not JSON .*all of the file is one value: jq -c '.' .*a.jsonl"),
+        ('{"id": 1', r"line 1: not JSON .*; one object per line expected$"),
+    ],
+)
+def test_json_in_another_layout_is_named_with_the_remedy(tmp_path, text, message):
+    (tmp_path / "a.jsonl").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_jsonl(tmp_path / "a.jsonl")
+
+
+def test_a_folder_is_no_file(tmp_path):
+    with pytest.raises(IsADirectoryError, match="is a folder; a file with one JSON object per line expected"):
+        read_jsonl(tmp_path)

@@ -171,7 +171,9 @@ def test_rows_that_do_not_fit_are_dropped_and_counted_never_cut(tmp_path):
     ("text", "message"),
     [
         ("", "holds no pair"),
-        ('{"prompt": "p", "chosen": "c"}\n', "line 1: rejected must be text"),
+        ('{"prompt": "p", "chosen": "c"}\n', "line 1: no rejected; found the keys chosen, prompt"),
+        ('{"instruction": "p", "chosen": "c", "rejected": "r"}\n', "no prompt; found the keys chosen, inst"),
+        ('{"prompt": "p", "chosen": "\\ud83d", "rejected": "r"}\n', "line 1: chosen holds half a surrogate"),
         ('{"prompt": "p", "chosen": 1, "rejected": "r"}\n', "line 1: chosen must be text .* found int"),
         ('\n{"prompt": \n', "line 2: not JSON"),
         ("[1]\n", "line 1: list found"),

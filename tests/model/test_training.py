@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from model.rotary import Rope
-from model.training import MetricsLog, Plan, choose_device, compile_blocks
+from model.training import MetricsLog, Plan, choose_device, compile_blocks, read_position
 from model.transformer import ModelConfig, Transformer
 
 
@@ -131,3 +131,11 @@ def test_tensorboard_has_every_step_that_metrics_jsonl_has_also_after_resuming(t
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [step for step, _, _ in shown] == [row["step"] for row in lines] == [1, 2, 3]
     assert lines[-1]["loss"] == shown[-1][2] == 0.5
+
+
+def test_a_damaged_position_is_named(tmp_path):
+    path = tmp_path / "dpo" / "training" / "position.json"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"step": ')
+    with pytest.raises(ValueError, match=r"position.json is damaged \(.*\); delete .*/dpo to train anew"):
+        read_position(tmp_path / "dpo")
