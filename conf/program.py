@@ -49,7 +49,14 @@ def run_dir(home: str, besides: str = "") -> str:
     return f"{home}/sweep/{re.sub(r'[^A-Za-z0-9_.=,+-]', '_', ','.join(overrides)) or 'default'}"
 
 
+def command() -> str:
+    """How the running program is started, for its help."""
+    main = sys.modules["__main__"]
+    return f"python -m {main.__spec__.name}" if main.__spec__ else f"python {Path(sys.argv[0]).name}"
+
+
 OmegaConf.register_new_resolver("run_dir", run_dir, replace=True)
+OmegaConf.register_new_resolver("command", command, replace=True)
 
 
 def program(main: Callable[[Config], int | None]) -> Callable[[], None]:

@@ -176,3 +176,9 @@ def test_one_program_at_a_time_collects(home):
         done = run_collect(home)
     assert done.returncode == 1
     assert f"{home}/pairs.jsonl is being written by another program (process {os.getpid()} on" in done.stderr
+
+
+def test_help_says_how_the_program_is_started():
+    for start in (["-m", "data.collect"], ["sample.py"]):
+        done = subprocess.run([sys.executable, *start, "--help"], cwd=ROOT, capture_output=True, text=True)
+        assert f"\n  python {' '.join(start)} +exp=NAME [key=value ...]" in done.stdout
