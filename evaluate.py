@@ -93,14 +93,17 @@ def folder_of_file(cfg: Config, samples: str) -> Path:
     for number in count(1):
         folder = Path(cfg.run.dir, name if number == 1 else f"{name}.{number}")
         found = read_json(folder / "summary.json")
-        if not found or (found.get("samples"), found["problems"]["source"]) == (samples, source_of(cfg)):
+        made_of = found.get("samples"), found.get("problems", {}).get("source")
+        if not found or made_of == (samples, source_of(cfg)):
             return folder
 
 
 def score_checkpoint(cfg: Config) -> dict:
     """Sample what is not sampled yet, then score it."""
-    problems = problems_of(cfg)
     folder = samples_folder(cfg)
+    if cfg.compare:
+        results_to_compare(cfg, folder)  # its errors before the long part
+    problems = problems_of(cfg)
     start = time.perf_counter()
     sample_completions(cfg)
     seconds = {"sampling": longest(time.perf_counter() - start, folder / "completions.jsonl")}
@@ -209,8 +212,6 @@ def other_results(
     path = results_to_compare(cfg, folder)
     if path is None:
         return None
-    if path.resolve() == (folder / "results.jsonl").resolve():
-        raise ValueError(f"{path} is where this evaluation writes its own results; compare with another one")
     rows = rows_with_verdicts(path)
     ours = [{"task_id": s.task_id, "temperature": s.temperature, "verdict": None} for s in samples]
     if not comparable(rows, ours):
@@ -256,7 +257,7 @@ def results_to_compare(cfg: Config, folder: Path) -> Path | None:
     if cfg.compare:
         places = [Path(cfg.compare), Path(cfg.compare, "results.jsonl")]
         if not cfg.samples:
-            places += results_of(cfg, cfg.compare)
+            places = list(dict.fromkeys([*places, *results_of(cfg, cfg.compare)]))
         found = next((path for path in places if path.is_file()), None)
         if found is None:
             wanted = "give a results.jsonl or its folder as compare"
@@ -264,6 +265,10 @@ def results_to_compare(cfg: Config, folder: Path) -> Path | None:
                 wanted += f", or score that checkpoint first: run.checkpoint={cfg.compare} without compare"
             raise FileNotFoundError(
                 f"nothing to compare with: none of {', '.join(map(str, places))} is a file; {wanted}"
+            )
+        if found.resolve() == (folder / "results.jsonl").resolve():
+            raise ValueError(
+                f"{found} is where this evaluation writes its own results; compare with another one"
             )
         return found
     if cfg.samples:

@@ -343,14 +343,15 @@ def print_completion(cfg: Config, prompt: str) -> None:
     stops = StopStrings(decode.stop_strings, tokenizer.completion_text)
 
     def show(key: str, sample: int, i: int) -> None:
-        nonlocal text, shown
+        nonlocal prompt, text, shown
+        print(prompt, end="", flush=True)  # now that the request has been checked
+        prompt = ""
         if i not in tokenizer.stop_ids:
             text += stream.push(i)
             visible = stops.cut(text)[: max(len(text) - held, 0)]
             print(visible[shown:], end="", flush=True)
             shown = max(shown, len(visible))
 
-    print(prompt, end="", flush=True)
     with compute.cast():
         (generation,) = generate(
             model,

@@ -309,7 +309,8 @@ def test_a_comparison_says_what_was_sampled_otherwise(config, tmp_path, sampler,
     ]
 
 
-def test_comparing_with_a_checkpoint_that_was_never_scored_says_how_to(config, sampler):
+def test_comparing_with_a_checkpoint_that_was_never_scored_says_how_to(config, sampler, monkeypatch):
+    monkeypatch.setattr(evaluate, "sample_completions", lambda cfg: pytest.fail("sampled"))
     with pytest.raises(FileNotFoundError, match=r"score that checkpoint first: run.checkpoint=sft without"):
         evaluate.score_checkpoint(config("run.checkpoint=dpo", "compare=sft"))
 

@@ -309,6 +309,12 @@ def test_a_prompt_is_completed_on_the_terminal_as_in_a_file(tiny_policy, tmp_pat
     assert printed == "def add(a, b):" + row.text + "\n"
 
 
+def test_a_prompt_that_cannot_be_served_is_not_begun(tiny_policy, tmp_path, capsys):
+    with pytest.raises(ValueError, match="max_new_tokens is 0"):
+        sample.print_completion(config(tiny_policy, tmp_path, "decode.max_new_tokens=0"), "def f(x):")
+    assert not capsys.readouterr().out
+
+
 def test_a_stop_string_never_reaches_the_terminal(tiny_policy, tmp_path, capsys):
     """Whatever the tokens are, what is shown is the text up to the string."""
     cfg = config(tiny_policy, tmp_path, "decode.max_new_tokens=40", "run.seed=3")
