@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from model.rotary import Rope
 
 
+class ConfigError(ValueError):
+    """A config.json that is not understood. The message names it and says what to do."""
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """Shape and variations. The defaults are a Llama; families.py fills the rest from config.json."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from model.config import ModelConfig
+from model.config import ConfigError, ModelConfig
 from model.harmless_keys import changes_nothing
 from model.rope_settings import PARTIAL_ROTARY, Json, read_rope, write_rope
 
@@ -64,7 +64,7 @@ class Config:
     def need(self, key: str) -> Any:
         value = self.get(key)
         if value is None:
-            raise ValueError(
+            raise ConfigError(
                 f"config.json lacks {key!r}, which model_type {self.values['model_type']!r} needs"
             )
         return value
@@ -72,7 +72,7 @@ class Config:
     def size(self, key: str) -> int:
         value = self.need(key)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"config.json: {key} is {value!r}, expected a whole number of at least 1")
+            raise ConfigError(f"config.json: {key} is {value!r}, expected a whole number of at least 1")
         return value
 
     def not_understood(self) -> Json:
@@ -99,7 +99,7 @@ def sliding(kinds: Sequence[str], window: int | None) -> tuple[int, ...]:
     """Windows per layer from layer_types; () when there is none."""
     unknown = set(kinds) - {"sliding_attention", "full_attention"}
     if unknown:
-        raise ValueError(
+        raise ConfigError(
             f"config.json: layer_types has {sorted(unknown)}; supported: sliding_attention, full_attention"
         )
     windows = tuple(window or 0 if kind == "sliding_attention" else 0 for kind in kinds)
@@ -168,7 +168,7 @@ def read_starcoder2(keys: Config, values: Json) -> Json:
 
 def read_gemma(keys: Config, values: Json) -> Json:
     if keys.get("use_bidirectional_attention"):
-        raise ValueError("config.json: use_bidirectional_attention makes this an encoder, not supported")
+        raise ConfigError("config.json: use_bidirectional_attention makes this an encoder, not supported")
     # hidden_act "gelu" is a leftover in the first Gemma files: the models were trained with the tanh form
     fixed = {"activation": "gelu_tanh"} if values["activation"] == "gelu" else {}
     return fixed | read_biases(keys, values) | {"embedding_scale": values["width"] ** 0.5}
@@ -199,7 +199,7 @@ def write_gemma2(config: ModelConfig) -> Json:
 
 def read_phi3(keys: Config, values: Json) -> Json:
     if keys.get("lm_head_bias"):
-        raise ValueError("config.json: lm_head_bias is not supported: the head here has no bias")
+        raise ConfigError("config.json: lm_head_bias is not supported: the head here has no bias")
     return read_one_window(keys, values)
 
 
@@ -246,7 +246,7 @@ def read_smollm3(keys: Config, values: Json) -> Json:
     layers, every = values["layers"], keys.get("no_rope_layer_interval", 4)
     uses_rope = keys.get("no_rope_layers") or [int((i + 1) % every != 0) for i in range(layers)]
     if len(uses_rope) != layers:
-        raise ValueError(f"config.json: no_rope_layers has {len(uses_rope)} entries for {layers} layers")
+        raise ConfigError(f"config.json: no_rope_layers has {len(uses_rope)} entries for {layers} layers")
     on = keys.get("use_sliding_window")
     kinds = ["sliding_attention" if on and not rope else "full_attention" for rope in uses_rope]
     return read_biases(keys, values) | {
@@ -305,7 +305,7 @@ def write_gpt2(config: ModelConfig) -> Json:
 
 def read_cohere(keys: Config, values: Json) -> Json:
     if keys.get("use_qk_norm"):
-        raise ValueError("config.json: use_qk_norm (Command R+) is not supported")
+        raise ConfigError("config.json: use_qk_norm (Command R+) is not supported")
     return read_biases(keys, values) | {"logit_scale": float(keys.get("logit_scale", 0.0625))}
 
 
@@ -580,25 +580,25 @@ DIFFERENT = {  # not supported, and why
 
 
 def parse_config(config: Json) -> ModelConfig:
-    """config.json of a published checkpoint -> ModelConfig. ValueError on anything not understood."""
+    """config.json of a published checkpoint -> ModelConfig. ConfigError on anything not understood."""
     model_type = config.get("model_type")
     if not isinstance(model_type, str) or model_type not in FAMILIES:
         why = f" ({DIFFERENT[model_type]})" if str(model_type) in DIFFERENT else ""
-        raise ValueError(
+        raise ConfigError(
             f"config.json: model_type {model_type!r} is not supported{why}; supported: {', '.join(FAMILIES)}"
         )
     if config.get("quantization_config"):
-        raise ValueError(
+        raise ConfigError(
             "config.json has quantization_config: quantised weights are not supported, use the originals"
         )
     keys = Config(config, FAMILIES[model_type].absent)
     try:
         return _read_fields(keys, model_type)
+    except ConfigError:
+        raise
     except (TypeError, AttributeError, LookupError, ArithmeticError, ValueError) as error:
-        if str(error).startswith("config.json"):  # one of ours; the others are of a word for a number, say
-            raise
         value = repr(config.get(keys.latest))[:80]
-        raise ValueError(
+        raise ConfigError(
             f"config.json has a value that makes no sense, probably {keys.latest}={value} ({error}); "
             "download the file again, or put it right"
         ) from None
@@ -624,26 +624,28 @@ def _read_fields(keys: Config, model_type: str) -> ModelConfig:
     if not values.get("learned_positions"):
         rope, local = read_rope(keys.get, values["head_width"], values["context"])
         if rope.width != values["head_width"] and model_type not in PARTIAL_ROTARY:
-            raise ValueError(f"config.json: partial_rotary_factor has no meaning for {model_type}; remove it")
+            raise ConfigError(
+                f"config.json: partial_rotary_factor has no meaning for {model_type}; remove it"
+            )
         values |= {"rope": rope, "local_rope": local}
     refuse_unknown(keys, family, values)
     if (count := len(values.get("windows", ()))) not in (0, values["layers"]):
-        raise ValueError(f"config.json: layer_types has {count} entries for {values['layers']} layers")
+        raise ConfigError(f"config.json: layer_types has {count} entries for {values['layers']} layers")
     if values["heads"] % values["kv_heads"]:
-        raise ValueError(
+        raise ConfigError(
             f"config.json: {values['heads']} query heads cannot share {values['kv_heads']} key heads evenly"
         )
     return ModelConfig(**values)
 
 
 def refuse_unknown(keys: Config, family: Family, values: Json) -> None:
-    """ValueError when a key is left that nothing has read and that could change the computation."""
+    """ConfigError when a key is left that nothing has read and that could change the computation."""
     keys.read |= family.ignored
     keys.read |= {key for key, said in family.echoes.items() if keys.values.get(key) == said(values)}
     left = keys.not_understood()
     if left:
         found = ", ".join(f"{key}={value!r}" for key, value in left.items())
-        raise ValueError(
+        raise ConfigError(
             f"config.json has keys that {keys.values['model_type']} is not known to have: {found}. If they "
             "do not change what the model computes, delete them from config.json; otherwise this model is "
             "not supported"
@@ -652,7 +654,7 @@ def refuse_unknown(keys: Config, family: Family, values: Json) -> None:
 
 def _activation(name: str) -> str:
     if name not in ACTIVATIONS:
-        raise ValueError(
+        raise ConfigError(
             f"config.json: activation {name!r} is not supported; supported: {', '.join(ACTIVATIONS)}"
         )
     return ACTIVATIONS[name]

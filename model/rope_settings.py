@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from model.config import ModelConfig
+from model.config import ConfigError, ModelConfig
 from model.rotary import KINDS, Rope
 
 Json = dict[str, Any]  # what json.load returns
@@ -57,7 +57,7 @@ def read_object(get: Callable[..., Any], key: str) -> Json:
     """An object of config.json; {} where it is absent or null."""
     found = get(key) or {}
     if not isinstance(found, dict):
-        raise ValueError(
+        raise ConfigError(
             f"config.json: {key} is {found!r}, expected an object with rope_type and its numbers"
         )
     return found
@@ -71,10 +71,10 @@ def make_rope(found: Json, head_width: int, context: int) -> Rope:
     if kind == "su" or (kind == "yarn" and "short_factor" in found):  # names of the first Phi-3 files
         kind = "longrope"
     if kind not in KINDS:
-        raise ValueError(f"config.json: rope type {kind!r} is not supported; supported: {', '.join(KINDS)}")
+        raise ConfigError(f"config.json: rope type {kind!r} is not supported; supported: {', '.join(KINDS)}")
     width = int(head_width * found.pop("partial_rotary_factor", 1.0))
     if width < 2 or width % 2:
-        raise ValueError(
+        raise ConfigError(
             f"config.json: partial_rotary_factor turns {width} of a head's {head_width} dimensions, "
             "expected an even number"
         )
@@ -87,9 +87,9 @@ def make_rope(found: Json, head_width: int, context: int) -> Rope:
     try:
         rope = _SCALED[kind](rope, found, factor, original, context)
     except KeyError as missing:
-        raise ValueError(f"config.json: rope type {kind!r} needs {missing.args[0]!r}") from None
+        raise ConfigError(f"config.json: rope type {kind!r} needs {missing.args[0]!r}") from None
     if found:
-        raise ValueError(f"config.json: rope type {kind!r} does not know {', '.join(sorted(found))}")
+        raise ConfigError(f"config.json: rope type {kind!r} does not know {', '.join(sorted(found))}")
     return rope
 
 
@@ -130,7 +130,7 @@ def _longrope(rope: Rope, found: Json, factor: float | None, original: int, cont
     short, long = (tuple(map(float, found.pop(f"{x}_factor"))) for x in ("short", "long"))
     for factors in (short, long):
         if len(factors) != rope.width // 2:
-            raise ValueError(
+            raise ConfigError(
                 f"config.json: a longrope list has {len(factors)} factors, expected {rope.width // 2}"
             )
     return replace(

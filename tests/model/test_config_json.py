@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from model.config import ConfigError
 from model.families import DIFFERENT, FAMILIES, parse_config, to_config_json
 from model.rotary import Rope
 from model.transformer import ModelConfig
@@ -218,8 +219,17 @@ def test_an_unsupported_family_is_told_why_and_what_there_is():
     ],
 )
 def test_what_would_change_the_computation_is_refused(keys, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ConfigError, match=message):
         parse_config(LLAMA | keys)
+
+
+def test_a_mistake_of_another_kind_is_told_from_ours_by_its_type_not_by_its_words(monkeypatch):
+    def read(keys, values):
+        raise ValueError("config.json is what this one begins with, too")
+
+    monkeypatch.setitem(FAMILIES, "llama", replace(FAMILIES["llama"], read=read))
+    with pytest.raises(ConfigError, match="makes no sense, probably .* begins with, too"):
+        parse_config(LLAMA)
 
 
 def test_what_is_known_to_be_harmless_is_ignored():
