@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from conf.loss_function import loss_function
 from conf.objective import claim_output, make_room, training_objective
-from conf.program import checkpoint_folder, loss_function, program
+from conf.program import checkpoint_folder, program
 from conf.schema import Config
 from data.audit import check_whole_steps, print_audit
 from data.columns import is_columns, read_columns, read_reference

@@ -1,26 +1,23 @@
 """What every program does first and last: compose the config, and turn a user's mistake into one line."""
 
+import dataclasses
 import errno
 import functools
-import importlib
-import inspect
-import math
 import os
 import re
 import sys
-import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import InstantiationException
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
-from conf.schema import Config
-from losses.contract import check_result, takes
+from conf.schema import Config, check_values
 from model.distributed import finish, leave
 from model.wrong_folder import check_folder
 
@@ -72,6 +69,7 @@ def program(main: Callable[[Config], int | None]) -> Callable[[], None]:
     @functools.wraps(main)
     def guarded(cfg: Config) -> None:
         try:
+            check_values(cfg)
             code = main(cfg)
         except (ValueError, OSError, MissingMandatoryValue) as error:
             if os.environ.get("HYDRA_FULL_ERROR"):
@@ -105,6 +103,7 @@ def program(main: Callable[[Config], int | None]) -> Callable[[], None]:
     def started(cfg: Config | None = None) -> None:
         if cfg is not None:
             return run(cfg)
+        check_arguments(sys.argv[1:])
         try:
             run()
             if failed:
@@ -115,6 +114,39 @@ def program(main: Callable[[Config], int | None]) -> Callable[[], None]:
         leave()
 
     return started
+
+
+def check_arguments(arguments: Sequence[str]) -> None:
+    """Leave with one line for what Hydra would answer with many, or with a traceback."""
+    parser, named = OverridesParser.create(), ("exp", *(field.name for field in dataclasses.fields(Config)))
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if key.startswith("--") and key != "--run" and re.split(r"\W", key[2:])[0] in named:
+            plus = "+" * (key == "--exp")
+            sys.exit(
+                f"error: {argument}: settings have no dashes; give it as {plus}{key[2:]}={value or '...'}"
+            )
+        if key.startswith("-") or not equals:
+            continue
+        try:
+            override = parser.parse_override(argument)
+        except HydraException:
+            quoted = value.replace("\\", "\\\\").replace('"', '\\"')
+            sys.exit(f"error: {argument} cannot be read; quote the value: '{key}=\"{quoted}\"'")
+        if key == "run.name" and not override.is_sweep_override():
+            check_name(str(override.value()))
+
+
+def check_name(name: str) -> None:
+    """Leave unless outputs can go to out/<name>, before Hydra makes that folder."""
+    folder = Path("out", name)
+    if not name.strip() or Path(name).is_absolute() or ".." in folder.parts:
+        sys.exit(
+            f"error: run.name is {name!r}, expected a folder's name in out/; run.home gives another place"
+        )
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            sys.exit(f"error: run.name is {name}, but {place} is a file; move it or set another run.name")
 
 
 def checkpoint_folder(cfg: Config, name: str | None) -> Path:
@@ -160,83 +192,3 @@ def samples_folder(cfg: Config, checkpoint: str | None = None) -> Path:
     parts.append(HydraConfig.get().runtime.choices["decode"])
     name = "-".join(part.strip("/") for part in parts if part)
     return Path(cfg.run.dir, re.sub(r"[^A-Za-z0-9_.-]+", "_", name))
-
-
-def loss_function(cfg: DictConfig, sums_only: bool = False) -> functools.partial:
-    """The function conf/loss names, its settings checked now: a partial complains only at its first call.
-
-    sums_only: refuse a loss that asks for more than log-prob sums and has no substitute.
-    """
-    try:
-        loss = hydra.utils.instantiate(cfg)
-    except InstantiationException as error:
-        raise ValueError(f"loss: {without_hydra(error)}") from None
-    if not isinstance(loss, functools.partial):
-        raise ValueError("loss lacks _target_ or _partial_: true, which make a loss; see conf/loss/dpo.yaml")
-    losses = [*losses_inside(loss, "loss")]
-    for where, part in losses:
-        check_settings(part, where)
-    asked = [name for name in ("forward_kl", "reverse_kl", "log_weight") if takes(loss, name)]
-    if sums_only and asked:
-        raise ValueError(
-            f"loss {cfg._target_} asks for {', '.join(asked)}, which this program does not measure; train "
-            "with python -m variants.train_measured"
-        )
-    for where, part in losses:
-        check_result(part, f"{where} {name_of(part)}", measured=not sums_only)
-    return loss
-
-
-def without_hydra(error: InstantiationException) -> str:
-    """What is wrong with the code that a config names, and where, in one line."""
-    cause: BaseException = error
-    while cause.__cause__ is not None:
-        cause = cause.__cause__
-    says = str(error).partition(", set env var")[0].splitlines()[0].rstrip(":")
-    if cause is error:
-        return says
-    passed = tuple(str(Path(module.__file__).parent) for module in (hydra, importlib)) + ("<",)
-    frames = [frame for frame in traceback.extract_tb(cause.__traceback__) if not frame[0].startswith(passed)]
-    place, line, what = frames[-1].filename if frames else "", frames[-1].lineno if frames else 0, str(cause)
-    if isinstance(cause, SyntaxError):
-        place, line, what = cause.filename, cause.lineno, cause.msg
-    elif isinstance(cause, ModuleNotFoundError) and f"'{cause.name}" in says:
-        return f"{says}: there is no {cause.name}"
-    hint = "; is _partial_: true missing?" if says.startswith("Error in call") else ""
-    return f"{says}: {type(cause).__name__}: {what}{f' ({place}, line {line})' * bool(place)}{hint}"
-
-
-def name_of(loss: functools.partial) -> str:
-    return f"{loss.func.__module__}.{loss.func.__name__}"
-
-
-def losses_inside(loss: functools.partial, where: str) -> Iterator[tuple[str, functools.partial]]:
-    """Losses among the settings of a loss, and then itself, each with its place in the config."""
-    inside = {f"{where}.parts.{i}": part for i, part in enumerate(loss.keywords.get("parts", ()))}
-    for place, part in (inside | {f"{where}.loss": loss.keywords.get("loss")}).items():
-        if isinstance(part, functools.partial):
-            yield from losses_inside(part, place)
-        elif isinstance(part, Mapping):
-            raise ValueError(f"{place} lacks _target_ or _partial_: true, which make a loss")
-    yield where, loss
-
-
-def check_settings(loss: functools.partial, where: str) -> None:
-    """ValueError for settings that the loss does not take or that turn it around."""
-    try:
-        inspect.signature(loss.func).bind_partial(*loss.args, **loss.keywords)
-    except TypeError as error:
-        known = ", ".join(
-            p.name for p in inspect.signature(loss.func).parameters.values() if p.kind == p.KEYWORD_ONLY
-        )
-        raise ValueError(f"{where} {name_of(loss)}: {error}; it takes {known}") from None
-    beta, smoothing = loss.keywords.get("beta", 1), loss.keywords.get("label_smoothing", 0)
-    if not isinstance(beta, int | float) or not 0 < beta < math.inf:
-        raise ValueError(f"{where}.beta is {beta!r}, expected a number above 0")
-    if not isinstance(smoothing, int | float) or not 0 <= smoothing < 0.5:
-        raise ValueError(f"{where}.label_smoothing is {smoothing!r}, expected at least 0 and below 0.5")
-    parts, weights = (loss.keywords.get(name, ()) for name in ("parts", "weights"))
-    if parts and len(parts) != len(weights):
-        raise ValueError(
-            f"{where} has {len(parts)} parts and {len(weights)} weights, expected as many of each"
-        )

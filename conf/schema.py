@@ -5,6 +5,7 @@ or belong to one (`loss`, `decode.logits_hook`, `variant`), nor `model.architect
 A dataclass that configures one thing lives beside that thing.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,7 +88,7 @@ class OptimConfig:
     betas: list[float] = MISSING
     eps: float = MISSING
     weight_decay: float = MISSING
-    clip: float = MISSING  # largest gradient norm
+    clip: float = MISSING  # largest gradient norm; inf: it is only measured
     batch: int = MISSING  # pairs (or demonstrations) per step, over all processes
     microbatch: int = MISSING  # tokens that go through the model at once
     epochs: int = MISSING
@@ -115,6 +116,29 @@ class Config:
     protocol: str | None = MISSING  # evaluate.py: null: the benchmark's default
     compare: str | None = MISSING  # evaluate.py: results of another evaluation
     allow_missing: bool = MISSING  # evaluate.py: score a file that lacks some problems
+
+
+def check_values(cfg: Config) -> None:
+    """ValueError for numbers that have the right type and no meaning."""
+    optim, share = cfg.optim, cfg.data.validation_share
+    not_negative = "a number of 0 or more"
+    for key, value, right, expected in (
+        ("data.validation_share", share, 0 <= share < 1, "a share from 0 to below 1"),
+        ("optim.lr", optim.lr, 0 <= optim.lr < math.inf, not_negative),
+        ("optim.warmup", optim.warmup, 0 <= optim.warmup <= 1, "a share of all steps from 0 to 1"),
+        (
+            "optim.betas",
+            optim.betas,
+            [0 <= b < 1 for b in optim.betas] == [True] * 2,
+            "two from 0 to below 1",
+        ),
+        ("optim.eps", optim.eps, optim.eps >= 0, not_negative),
+        ("optim.weight_decay", optim.weight_decay, optim.weight_decay >= 0, not_negative),
+        ("optim.clip", optim.clip, optim.clip > 0, "a number above 0 (inf: only measured)"),
+        ("optim.microbatch", optim.microbatch, optim.microbatch >= 1, "1 token or more"),
+    ):
+        if not right:
+            raise ValueError(f"{key} is {value}, expected {expected}")
 
 
 ConfigStore.instance().store(name="schema", node=Config)

@@ -14,7 +14,7 @@ from hydra.errors import ConfigCompositionException
 from safetensors.torch import load_file, save_file
 
 import train_dpo
-from conf.program import loss_function
+from conf.loss_function import loss_function
 from data.columns import write_columns
 from data.pairs import read_pairs
 from data.reference_cache import read_shard, write_shard

@@ -18,8 +18,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from conf.loss_function import loss_function
 from conf.objective import claim_output, make_room, training_objective
-from conf.program import checkpoint_folder, loss_function, program
+from conf.program import checkpoint_folder, program
 from conf.schema import Config
 from data.audit import check_whole_steps, print_audit
 from data.columns import read_columns

@@ -20,7 +20,8 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from conf.program import checkpoint_folder, loss_function, program
+from conf.loss_function import loss_function
+from conf.program import checkpoint_folder, program
 from conf.schema import Config
 from data.columns import read_columns
 from data.jsonl import write_json

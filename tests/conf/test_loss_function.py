@@ -7,7 +7,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from conf.program import loss_function
+from conf.loss_function import loss_function
 from data.jsonl import digest
 from tests.conftest import compose_config
 

@@ -7,8 +7,8 @@ import pytest
 
 import train_dpo
 import train_sft
+from conf.loss_function import loss_function
 from conf.objective import loss_code
-from conf.program import loss_function
 from tests.conftest import compose_config
 from tests.data.test_jsonl import other_program
 from tests.test_train_sft import SMALL as SMALL_SFT

@@ -1,6 +1,7 @@
 """What all programs share: where a run lies, also in a sweep, and which checkpoint a name stands for."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -104,3 +105,61 @@ def test_a_sweep_goes_on_after_a_combination_that_failed(started):
     first, last = done.stderr.splitlines()
     assert first.startswith("error in out/default/sweep/run.seed=3: ")
     assert last == "error: 1 combinations failed, see above: out/default/sweep/run.seed=3"
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("model.path=a=b", """model.path=a=b cannot be read; quote the value: 'model.path="a=b"'"""),
+        ("data.pairs=a(1).jsonl", """quote the value: 'data.pairs="a(1).jsonl"'"""),
+        ("--exp", "give it as +exp=..."),
+        ("--exp=quickstart", "give it as +exp=quickstart"),
+        ("--loss.beta=2", "give it as loss.beta=2"),
+        ("run.name=", "run.name is '', expected a folder's name in out/"),
+        ("run.name=/tmp/x", "run.name is '/tmp/x', expected"),
+        ("run.name=../x", "run.name is '../x', expected"),
+        ("run.name=file/x", "but out/file is a file"),
+    ],
+)
+def test_arguments_that_hydra_answers_at_length_are_one_line(tmp_path, monkeypatch, argument, message):
+    monkeypatch.chdir(tmp_path)
+    checkpoint(Path("out")).joinpath("config.json").rename("out/file")
+    with pytest.raises(SystemExit, match=f"^error: .*{re.escape(message)}") as left:
+        program.check_arguments(["-m", "+exp=quickstart", argument])
+    assert "\n" not in str(left.value)
+
+
+def test_good_arguments_pass(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    good = (
+        "--multirun",
+        "--run",
+        "--cfg=job",
+        "model.path='a=b'",
+        "prompt=a b",
+        "run.name=x/y",
+        "run.name=a,b",
+        "~loss.beta",
+    )
+    program.check_arguments(good)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data.validation_share=-0.5", "data.validation_share is -0.5, expected a share from 0 to below 1"),
+        ("data.validation_share=1", "data.validation_share is 1.0"),
+        ("optim.microbatch=0", "optim.microbatch is 0, expected 1 token or more"),
+        ("optim.clip=0", "optim.clip is 0.0, expected a number above 0"),
+        ("optim.warmup=2", "optim.warmup is 2.0, expected a share of all steps"),
+        ("optim.betas=[0.9]", "optim.betas is [0.9], expected two"),
+        ("optim.betas=[0.9,1]", "optim.betas is [0.9, 1.0], expected two"),
+        ("optim.lr=nan", "optim.lr is nan, expected"),
+    ],
+)
+def test_values_without_a_meaning_are_refused_by_name(run_program, capsys, override, message):
+    reached = []
+    assert run_program(program.program(lambda cfg: reached.append(cfg)), override) == 1
+    assert message in capsys.readouterr().err
+    assert run_program(program.program(lambda cfg: reached.append(cfg)), "optim.clip=inf") == 0
+    assert len(reached) == 1
