@@ -1,14 +1,18 @@
 """Verdicts by content: the same program, tests, limits and layers need not run twice."""
 
+import contextlib
 import dataclasses
+import fcntl
+import os
 from pathlib import Path
+from typing import BinaryIO
 
 from data.jsonl import as_record, iterate_jsonl, to_line
 from data.types import ExecutionResult, Verdict
 
 
 class VerdictCache:
-    """In memory, and with a path also in a JSONL file that is only ever appended to."""
+    """In memory, and with a path also in a JSONL file that programs append to, also several at a time."""
 
     def __init__(self, path: Path | str | None = None) -> None:
         self.path = Path(path) if path else None
@@ -18,11 +22,13 @@ class VerdictCache:
 
     def read(self) -> None:
         """Load the file; a torn last line, left by a kill, is cut off."""
-        whole = self.path.read_bytes()
-        if not whole.endswith(b"\n"):
-            with open(self.path, "r+b") as file:
-                file.truncate(whole.rfind(b"\n") + 1)
-        for number, row in iterate_jsonl(self.path):
+        with open(self.path, "rb") as file:
+            take_turn(file, fcntl.LOCK_SH)  # another program may be about to finish its line
+            whole = file.read()
+            if not whole.endswith(b"\n"):
+                os.truncate(self.path, whole.rfind(b"\n") + 1)
+            rows = [*iterate_jsonl(self.path)]
+        for number, row in rows:
             where = f"{self.path}, line {number}"
             if "content" not in row or row.get("verdict") not in set(Verdict):
                 raise ValueError(f"{where}: no cached verdict; delete the file or name another cache")
@@ -39,5 +45,13 @@ class VerdictCache:
         self.results[content] = result
         if self.path is not None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self.path, "a", encoding="utf-8", errors="surrogatepass") as file:
-                file.write(to_line({"content": content} | dataclasses.asdict(result)))
+            line = to_line({"content": content} | dataclasses.asdict(result))
+            with open(self.path, "ab") as file:
+                take_turn(file, fcntl.LOCK_EX)
+                file.write(line.encode())
+
+
+def take_turn(file: BinaryIO, how: int) -> None:
+    """Wait until no other program writes the file (LOCK_SH) or uses it (LOCK_EX), and keep it so till closed."""
+    with contextlib.suppress(OSError):  # a file system without locks
+        fcntl.lockf(file, how)

@@ -495,6 +495,28 @@ def test_the_configuration_files_name_every_setting(name):
         assert config == SandboxConfig()
 
 
+def test_a_line_that_another_program_is_writing_is_not_torn(tmp_path):
+    path = tmp_path / "verdicts.jsonl"
+    code = (
+        "import sys, time; from data.sandbox.cache import *\n"
+        "with open(sys.argv[1], 'ab', buffering=0) as file:\n"
+        "    take_turn(file, fcntl.LOCK_EX)\n"
+        '    file.write(b\'{"content": "a", "verdict": \')\n'
+        "    print('half', flush=True)\n"
+        "    time.sleep(0.3)\n"
+        "    file.write(b'\"passed\"}\\n')\n"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code, path], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert other.stdout.readline() == "half\n"
+    cache = VerdictCache(path)
+    other.communicate()
+    cache.put("b", ExecutionResult(verdict=Verdict.TIMEOUT))
+    assert {k: v.verdict.value for k, v in VerdictCache(path).results.items()} == {
+        "a": "passed",
+        "b": "timeout",
+    }
+
+
 # the command
 
 
