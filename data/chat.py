@@ -23,6 +23,11 @@ def conversation_ids(
     )
     if prompt is None:
         prompt, chosen, rejected = split_common(chosen, rejected)
+        if not prompt:
+            raise ValueError(
+                "chosen and rejected begin with different messages, and there is no prompt beside them: let "
+                "both begin with the prompt's messages, or give it apart"
+            )
     else:
         prompt = as_messages(prompt, "user", "prompt")
         chosen, rejected = without_prompt(prompt, chosen, rejected)

@@ -6,7 +6,7 @@ import math
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -95,9 +95,9 @@ class Interrupt:
         return int(largest(self.noted)) or None
 
 
-def progress(steps: Iterable, **settings: object) -> tqdm:
-    """A progress bar on the first process."""
-    return tqdm(steps, disable=not first(), **settings)
+def progress(steps: Sequence, **settings: object) -> tqdm:
+    """A progress bar on the first process, where there are any steps."""
+    return tqdm(steps, disable=not steps or not first(), **settings)
 
 
 class Metrics:

@@ -195,7 +195,8 @@ def test_without_an_end_of_turn_the_end_token_is_put(with_template):
 @pytest.mark.parametrize(
     ("pair", "message"),
     [
-        ((None, [GOOD], [BAD]), "prompt holds no message"),
+        ((None, [GOOD], [BAD]), "chosen and rejected begin with different messages, and there is no prompt"),
+        (([], [GOOD], [BAD]), "prompt holds no message"),
         ((None, [QUESTION], [QUESTION, BAD]), "chosen holds no message"),
         (([QUESTION], [], [BAD]), "chosen holds no message"),
         (([QUESTION], None, [BAD]), "chosen must be text or a list"),

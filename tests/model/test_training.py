@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from model.rotary import Rope
-from model.training import MetricsLog, Plan, choose_device, compile_blocks, read_position
+from model.training import MetricsLog, Plan, choose_device, compile_blocks, progress, read_position
 from model.transformer import ModelConfig, Transformer
 
 
@@ -139,3 +139,10 @@ def test_a_damaged_position_is_named(tmp_path):
     path.write_text('{"step": ')
     with pytest.raises(ValueError, match=r"position.json is damaged \(.*\); delete .*/dpo to train anew"):
         read_position(tmp_path / "dpo")
+
+
+def test_where_there_is_nothing_to_do_there_is_no_progress_bar(capsys):
+    assert [*progress([], desc="nothing")] == []
+    assert [*progress(range(2), desc="something")] == [0, 1]
+    assert "nothing" not in (shown := capsys.readouterr().err)
+    assert "something" in shown
