@@ -61,6 +61,10 @@ def test_the_line_in_miniature(run_program, capsys):
     reused = {"completions.jsonl", "pairs.jsonl", "dpo.metrics.jsonl"}
     assert all(path.stat().st_mtime_ns == time for path, time in written.items() if path.name in reused)
 
+    assert run_program(summary.main, *COMMON, "data.pairs=elsewhere.jsonl") == 0
+    again = json.loads(Path("out/line/summary.json").read_text())
+    assert (found["notes"], again["notes"], again["pairs"]) == ([], [], found["pairs"])
+
 
 def test_pairs_train_exactly_what_was_sampled(run_program):
     small = ("data.train=6", "decode.n=8")
