@@ -73,9 +73,9 @@ def pair_losses(
 ) -> PreferenceLoss:
     """The loss of each pair, and the field's metrics; `measured/` holds what the loss asked for.
 
-    A label without a partner (variants/unpaired.py) has a side of weight 0, which the metrics of that side
-    leave out: they are means over the completions that count, 0 where there is none. Its accuracy says
-    whether the reward of the other side has the label's sign.
+    A label without a partner (variants/unpaired.py) has a side of one token with weight 0, which the metrics
+    of that side leave out: they are means over the completions that count, 0 where there is none. Its
+    accuracy says whether the reward of the other side has the sign of the label.
     """
     with compute.cast():
         hidden = completion_hidden(model, batch)
@@ -84,34 +84,36 @@ def pair_losses(
         measured = measure(hidden, batch)
     policy = pair_sums(logps, batch)
     out = loss_fn(policy, reference_sums(batch), **measured)
-    weight = pair_sums(torch.ones_like(logps), batch)
-    chosen, rejected = (side.nonzero().flatten() for side in (weight.chosen, weight.rejected))
+    chosen = rejected = slice(None)
+    if (batch.spans[:, 2:] == 0).any():  # else no side has one token; the host knows, and waits for nothing
+        weight = pair_sums(torch.ones_like(logps), batch)
+        chosen, rejected = (side.nonzero().flatten() for side in weight[:2])
     noted = {
         "loss": out.losses,
         "rewards/chosen": out.chosen_rewards[chosen],
         "rewards/rejected": out.rejected_rewards[rejected],
-        "rewards/margins": margins(out, len(chosen), len(rejected)),
+        "rewards/margins": margins(out, chosen, rejected),
         "rewards/accuracies": (out.chosen_rewards > out.rejected_rewards).float(),
         "logps/chosen": policy.chosen[chosen],
         "logps/rejected": policy.rejected[rejected],
         "lengths/chosen": policy.chosen_length[chosen],
         "lengths/rejected": policy.rejected_length[rejected],
-        "end_probability/chosen": logps[batch.last[chosen]].exp(),
+        "end_probability/chosen": logps[batch.last[: len(batch.spans)][chosen]].exp(),
     }
     metrics.add(**noted, **{f"measured/{name}": value for name, value in measured.items()})
     return out
 
 
-def margins(out: PreferenceLoss, chosen: int, rejected: int) -> Tensor:
-    """Chosen minus rejected rewards, [B], of a batch in which so many sides count.
+def margins(out: PreferenceLoss, chosen: Tensor | slice, rejected: Tensor | slice) -> Tensor:
+    """Chosen minus rejected rewards, [B], of a batch in which these rows of the two sides count.
 
     Where labels lack partners, the mean of these numbers is the difference of the two sides' means; a batch
     without one of the labels has none, [0].
     """
-    if not chosen or not rejected:
+    count, *counted = (len(out.losses[rows]) for rows in (slice(None), chosen, rejected))
+    if not all(counted):
         return out.chosen_rewards[:0]
-    count = len(out.losses)
-    return out.chosen_rewards * (count / chosen) - out.rejected_rewards * (count / rejected)
+    return out.chosen_rewards * (count / counted[0]) - out.rejected_rewards * (count / counted[1])
 
 
 def train_step(

@@ -200,6 +200,12 @@ def nothing(hidden, batch) -> dict:
 
 def one_label_each(model, pairs, desirable: int):
     """A batch of labels without partners: `desirable` chosen ones at reward -1, then rejected ones at -2."""
+    pairs = [
+        replace(pair, rejected_ids=pair.rejected_ids[-1:])
+        if i < desirable
+        else replace(pair, chosen_ids=pair.chosen_ids[-1:])
+        for i, pair in enumerate(pairs)
+    ]
     weights = [
         (np.full(len(pair.chosen_ids), i < desirable), np.full(len(pair.rejected_ids), i >= desirable))
         for i, pair in enumerate(pairs)
@@ -236,7 +242,8 @@ def test_a_batch_without_one_of_the_labels_adds_nothing_to_its_metrics(models, p
     assert absent == chosen | {"rewards/margins"}
 
 
-def test_metrics_of_pairs_are_train_dpos_to_the_bit(models, pairs):
+def test_metrics_of_pairs_are_train_dpos_to_the_bit_and_wait_for_no_device(models, pairs, monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "nonzero", None)
     batch = collate(pairs, range(len(pairs)), token_weights(pairs), token_weights(pairs))
     mine, theirs = (
         noted(trainer, models[0], batch, *measure).means()
