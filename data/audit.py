@@ -77,15 +77,16 @@ def text_notes(pairs: Sequence[PreferencePair], tokenizer: Tokenizer) -> list[st
 def check_whole_steps(tokens: Sequence[int], plan: Steps, seed: int, budget: int) -> None:
     """ValueError when a step exceeds one microbatch of `budget` tokens, for losses that couple its pairs.
 
-    tokens: of each pair to train on.
+    tokens: of each pair to train on. A pair alone is a microbatch, however long.
     """
     sizes, orders = [], {}
     for step in range(plan.last):
         epoch, places = plan.place(step)
         if epoch not in orders:
             orders = {epoch: epoch_order(len(tokens), seed, epoch)}
-        sizes.append(sum(tokens[i] for i in orders[epoch][places]))
-    if max(sizes) > budget and plan.batch > 1:
+        rows = [tokens[i] for i in orders[epoch][places]]
+        sizes.append(sum(rows) if len(rows) > 1 else 0)
+    if max(sizes) > budget:
         raise ValueError(
             f"this loss couples the pairs of a step, and step {sizes.index(max(sizes)) + 1} has {max(sizes)} "
             f"tokens: raise optim.microbatch ({budget}) to as many, or lower optim.batch ({plan.batch})"
