@@ -52,6 +52,6 @@ class VerdictCache:
 
 
 def take_turn(file: BinaryIO, how: int) -> None:
-    """Wait until no other program writes the file (LOCK_SH) or uses it (LOCK_EX); none will till it closes."""
+    """Wait until no other program writes a file (LOCK_SH) or uses it (LOCK_EX). Lasts till it closes."""
     with contextlib.suppress(OSError):  # a file system without locks
         fcntl.lockf(file, how)
