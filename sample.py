@@ -159,7 +159,7 @@ def write_completions(
             bar = tqdm(initial=len(done), total=total, desc="sample", unit="completion", smoothing=0.1)
             here = partial(draw, model, tokenizer, decode, hook)
             generations = spread(here, elsewhere, requests(prompts, decode, seed, done))
-            with closing(generations):
+            with closing(generations), bar:  # its line ends before an error's
                 for generation in generations:
                     file.write(
                         Completion(
@@ -175,11 +175,10 @@ def write_completions(
                     )
                     tokens += len(generation.ids)
                     bar.update()
-            bar.close()
     except KeyboardInterrupt:
         counts = {"tokens": tokens, "seconds": round(time.perf_counter() - start, 2)}
         write_provenance(path, identity=identity, counts=counts)
-        print(f"\nstopped; {file.partial} holds what is finished, the same command goes on from there")
+        print(f"stopped; {file.partial} holds what is finished, the same command goes on from there")
         sys.exit(130)
     rank = {task_id: i for i, task_id in enumerate(prompts)}
     rows = sorted(

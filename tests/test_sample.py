@@ -183,6 +183,12 @@ def test_nothing_to_sample_is_an_error_before_the_model_is_read(
         sample.sample_completions(config(tiny_policy, tmp_path, f"decode.n={number}"))
 
 
+def test_an_error_while_sampling_gets_a_line_of_its_own(tiny_policy, tmp_path, capsys):
+    with pytest.raises(ValueError, match="exceed the model's"):
+        sample.sample_completions(config(tiny_policy, tmp_path, "decode.max_new_tokens=9999"))
+    assert capsys.readouterr().err.endswith("\n")
+
+
 def test_what_another_program_is_sampling_stays_where_it_is(tiny_policy, tmp_path):
     """Also under other settings, whose file would be moved aside if nobody wrote it."""
     cfg = config(tiny_policy, tmp_path)
