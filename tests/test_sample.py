@@ -183,10 +183,10 @@ def test_nothing_to_sample_is_an_error_before_the_model_is_read(
         sample.sample_completions(config(tiny_policy, tmp_path, f"decode.n={number}"))
 
 
-def test_an_error_while_sampling_gets_a_line_of_its_own(tiny_policy, tmp_path, capsys):
-    with pytest.raises(ValueError, match="exceed the model's"):
-        sample.sample_completions(config(tiny_policy, tmp_path, "decode.max_new_tokens=9999"))
-    assert capsys.readouterr().err.endswith("\n")
+def test_an_error_while_sampling_gets_a_line_of_its_own(tiny_policy, run_program, capsys):
+    long = ("decode.max_new_tokens=9999", "data.test=1", "device=cpu", "run.name=x")
+    assert run_program(sample.main, f"model.path={tiny_policy}", *long) == 1
+    assert "\nerror: toy/test/0: " in capsys.readouterr().err
 
 
 def test_what_another_program_is_sampling_stays_where_it_is(tiny_policy, tmp_path):
