@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 from conf.objective import claim_output, make_room, reserve, training_objective
 from conf.program import checkpoint_folder, program
 from conf.schema import Config
+from data.audit import check_positions
 from data.jsonl import digest, iterate_jsonl, write_provenance
 from data.pairs import PairBatch, collate, epoch_order, microbatches, split_by_problem, token_count
 from data.tokenizer import Tokenizer, check_vocabulary, load_tokenizer, read_json, train_tokenizer
@@ -179,6 +180,7 @@ def main(cfg: Config) -> int | None:
     else:
         model = as_trained(new_model(cfg, tokenizer).to(compute.device, compute.weights), compute)
     check_vocabulary(tokenizer, model.config.vocab_size)
+    check_positions(examples, model.config)
     model.checkpoint_activations = cfg.model.activation_checkpointing
     if cfg.model.compile:
         compile_blocks(model)

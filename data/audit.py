@@ -19,6 +19,13 @@ class Steps(Protocol):
         """(epoch, positions in its order)."""
 
 
+class Positions(Protocol):
+    """What is asked of a model's config."""
+
+    learned_positions: bool
+    context: int
+
+
 def print_audit(
     path: str,
     tokenizer: Tokenizer,
@@ -91,6 +98,21 @@ def check_whole_steps(tokens: Sequence[int], plan: Steps, seed: int, budget: int
             f"this loss couples the pairs of a step, and step {sizes.index(max(sizes)) + 1} has {max(sizes)} "
             f"tokens: raise optim.microbatch ({budget}) to as many, or lower optim.batch ({plan.batch})"
         )
+
+
+def check_positions(pairs: Sequence[PreferencePair], model: Positions) -> None:
+    """ValueError for a pair that is longer than the table of a model with learned positions."""
+    longest = max(pairs, key=fed)
+    if model.learned_positions and fed(longest) > model.context:
+        raise ValueError(
+            f"{longest.task_id} has {fed(longest)} tokens in a row, the model positions for {model.context}: "
+            "lower data.max_prompt or data.max_completion, and rows that do not fit are left out"
+        )
+
+
+def fed(pair: PreferencePair) -> int:
+    """Tokens of the longer side behind its prompt, but for the last, which a model never sees."""
+    return len(pair.prompt_ids) + max(len(pair.chosen_ids), len(pair.rejected_ids)) - 1
 
 
 def token_name(tokenizer: Tokenizer, i: int) -> str:

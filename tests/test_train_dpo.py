@@ -23,6 +23,9 @@ from losses.aot import aot_loss
 from losses.bco import bco_loss
 from losses.contract import couples_pairs
 from losses.types import PairLogps
+from model.checkpoint import save_model
+from model.families import parse_config
+from model.transformer import Transformer
 from tests.conftest import compose_config
 
 SMALL = ("optim.lr=3e-3", "optim.batch=4", "optim.epochs=2", "optim.warmup=0", "data.validation_share=0.2")
@@ -496,3 +499,20 @@ def test_weights_that_are_not_finite_are_refused_when_asked(train, tiny_policy, 
     assert train(f"model.path={damaged}", "model.check_weights=true") == 1
     assert "model.norm.weight holds values that are not finite" in capsys.readouterr().err
     assert not Path("out/t/dpo").exists()
+
+
+def test_a_pair_that_is_longer_than_learned_positions_is_refused(
+    train, tiny_policy, tiny_pairs, tmp_path, capsys
+):
+    tokenizer = load_tokenizer(tiny_policy)
+    pairs, _ = read_pairs(tiny_pairs, tokenizer, max_prompt=512, max_completion=512)
+    longest = max(len(p.prompt_ids) + max(len(p.chosen_ids), len(p.rejected_ids)) - 1 for p in pairs)
+    shape = {"model_type": "gpt2", "n_embd": 32, "n_layer": 1, "n_head": 2, "vocab_size": tokenizer.size}
+    for positions in (longest - 1, longest):
+        model = Transformer(parse_config(shape | {"n_positions": positions}))
+        save_model(model, tmp_path / str(positions), tokenizer_from=tiny_policy)
+    assert train(f"model.path={tmp_path}/{longest - 1}") == 1
+    said = rf"toy/train/\d+ has {longest} tokens in a row, the model positions for {longest - 1}: lower data"
+    assert re.search(said, capsys.readouterr().err)
+    assert not Path("out/reference_logps").exists()
+    assert train(f"model.path={tmp_path}/{longest}", "optim.max_steps=1") == 0

@@ -22,7 +22,7 @@ from conf.loss_function import loss_function
 from conf.objective import claim_output, make_room, training_objective
 from conf.program import checkpoint_folder, program
 from conf.schema import Config
-from data.audit import check_whole_steps, print_audit
+from data.audit import check_positions, check_whole_steps, print_audit
 from data.columns import read_columns
 from data.jsonl import digest, write_provenance
 from data.pairs import (
@@ -186,6 +186,7 @@ def main(cfg: Config) -> int | None:
 
     model = load_policy(start, out if done else None, compute, cfg.model.check_weights, **cfg.model.lora)
     check_vocabulary(tokenizer, model.config.vocab_size)
+    check_positions(pairs, model.config)
     model.checkpoint_activations = cfg.model.activation_checkpointing
     if cfg.model.compile:
         compile_blocks(model)
