@@ -5,6 +5,7 @@ import errno
 import functools
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -68,6 +69,9 @@ def program(main: Callable[[Config], int | None]) -> Callable[[], None]:
 
     @functools.wraps(main)
     def guarded(cfg: Config) -> None:
+        if sweeping():  # the combination before may have left handlers that only note a signal
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
         try:
             check_values(cfg)
             code = main(cfg)

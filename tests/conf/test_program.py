@@ -107,6 +107,15 @@ def test_a_sweep_goes_on_after_a_combination_that_failed(started):
     assert last == "error: 1 combinations failed, see above: out/default/sweep/run.seed=3"
 
 
+def test_a_combination_of_a_sweep_hears_ctrl_c_after_one_that_noted_it(started):
+    note = "signal.signal(signal.SIGINT, lambda *_: None)"
+    body = f"import signal; print(cfg.run.seed); cfg.run.seed == 2 and signal.raise_signal(2) or {note}"
+    done = started(body, "-m", "run.seed=1,2,3")
+    assert done.returncode == 130
+    assert [line for line in done.stdout.splitlines() if line.isdigit()] == ["1", "2"]
+    assert "interrupted" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
