@@ -1,7 +1,6 @@
 """What a training run computes, told in one dict: a run goes on, is finished, or is another one by it."""
 
 import ast
-import atexit
 import json
 import re
 import sys
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from conf.program import checkpoint_folder
+from conf.program import RESERVED, checkpoint_folder
 from conf.schema import Config
 from data.columns import columns_digest, is_columns
 from data.jsonl import digest, free_place, only_writer, write_provenance
@@ -96,8 +95,8 @@ def imported(tree: ast.Module, package: str) -> Iterator[str]:
 
 
 def reserve(folder: Path) -> None:
-    """Keep other programs from writing this folder until this one ends."""
-    atexit.register(only_writer(folder).close)
+    """Keep other programs from writing this folder until this one, or its combination of a sweep, ends."""
+    RESERVED.enter_context(only_writer(folder))
 
 
 def claim_output(folder: Path, objective: dict, last_step: int, start: Path | None) -> int:
@@ -147,7 +146,7 @@ def make_room(folder: Path, done: int) -> None:
     """Move what a finished run wrote aside, with its log and all, where a new one is about to write."""
     if done or not folder.exists():
         return
-    aside = free_place(folder)
+    aside = free_place(folder, PARTS)
     for part in reversed(PARTS):  # the folder last: until then the same command begins here again
         if (written := folder.with_name(folder.name + part)).exists():
             written.rename(aside.with_name(aside.name + part))

@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import hydra
@@ -27,6 +28,7 @@ STAGE_KEYS = (  # these do not name a trained run
     r"|compare|prompt|device)\b"
 )
 OF_PROBLEMS = r"|\+?data\.(problems|train|validation|test)\b"  # nor these, but what is sampled lies apart
+RESERVED = ExitStack()  # what nobody else may write until this program, or combination of a sweep, ends
 
 
 def sweeping() -> bool:
@@ -74,7 +76,8 @@ def program(main: Callable[[Config], int | None]) -> Callable[[], None]:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
         try:
             check_values(cfg)
-            code = main(cfg)
+            with RESERVED:
+                code = main(cfg)
         except (ValueError, OSError, MissingMandatoryValue) as error:
             if os.environ.get("HYDRA_FULL_ERROR"):
                 raise

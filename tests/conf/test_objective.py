@@ -113,6 +113,22 @@ def test_a_folder_has_one_training_run_at_a_time(train, run_program, capsys):
         other.communicate("")
 
 
+def test_a_folder_is_free_once_its_run_has_ended(train):
+    assert train("optim.max_steps=1") == 0
+    assert not [*Path("out/t").glob(".*.lock")]
+    other = other_program(Path("out/t/dpo").absolute())
+    assert other.communicate()[0] == "mine\n"
+
+
+def test_what_is_left_of_a_run_that_was_moved_aside_stays(train):
+    assert train("optim.max_steps=1") == 0
+    for name in ("dpo.1.metrics.jsonl", "dpo.2-best"):
+        Path("out/t", name).write_text("of an earlier run")
+    assert train("optim.max_steps=1", "run.seed=7") == 0
+    assert Path("out/t/dpo.1.metrics.jsonl").read_text() == "of an earlier run"
+    assert Path("out/t/dpo.3").is_dir()
+
+
 def test_likelihood_has_no_reference(run_program, capsys):
     few = (*SMALL_SFT, "optim.max_steps=1")
     assert run_program(train_sft.main, *few) == 0
