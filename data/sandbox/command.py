@@ -4,12 +4,13 @@ import collections
 import dataclasses
 import sys
 from collections.abc import Hashable
+from contextlib import ExitStack
 from pathlib import Path
 
 from tqdm import tqdm
 
 from data.execution import Job, SandboxConfig, VerdictCache, content_key, judge, sandbox_report, zygote_for
-from data.jsonl import JsonlAppender, free_place, iterate_jsonl
+from data.jsonl import JsonlAppender, free_place, iterate_jsonl, only_writer
 from data.sandbox.prepare import BrokenTest, compile_test, mistake_in, test_text
 from data.types import Verdict
 
@@ -65,8 +66,10 @@ def judge_file(source: Path, target: Path, cache: str | None, config: SandboxCon
     print(sandbox_report(config), file=sys.stderr)
     zygote = zygote_for(config)
     contents = {job.key: content_key(job, config, zygote) for job in jobs}
-    found = read_verdicts(target) if target.exists() else []
-    with JsonlAppender(target, key=("id",)) as out:
+    with ExitStack() as held:
+        held.enter_context(only_writer(target))  # who may just have finished it
+        found = read_verdicts(target) if target.exists() else []
+        out = held.enter_context(JsonlAppender(target, key=("id",)))
         kept = {
             row["id"]: row
             for row in [*found, *out.done]
@@ -77,7 +80,7 @@ def judge_file(source: Path, target: Path, cache: str | None, config: SandboxCon
             print(f"{target} is there and whole: the same programs, tests and limits", file=sys.stderr)
             out.partial.unlink()
             return 0
-        if len(kept) != len(out.done):
+        if [*kept.values()] != out.done:
             out.keep([*kept.values()])
         if found and changed:
             aside = free_place(target)

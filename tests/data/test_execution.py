@@ -28,6 +28,7 @@ from data.execution import (
     sandbox_report,
     zygote_for,
 )
+from data.jsonl import only_writer
 from data.sandbox import kernel, report
 from data.sandbox.command import main
 from data.sandbox.config import LAYERS
@@ -582,6 +583,20 @@ def test_the_command_judges_again_what_has_changed(tmp_path, capsys):
     assert "judged before" not in said
     assert main([*command, "memory_mb=2048"]) == 0
     assert sorted(path.name for path in tmp_path.glob("out*")) == ["out.1.jsonl", "out.2.jsonl", "out.jsonl"]
+
+
+def test_what_another_command_has_just_finished_is_moved_aside(tmp_path, monkeypatch):
+    source, target = write_rows(tmp_path / "in.jsonl", {}), tmp_path / "out.jsonl"
+    theirs = json.dumps({"id": "theirs", "content": "another", "verdict": "passed"}) + "\n"
+
+    def after_the_other(path):
+        target.write_text(theirs)
+        return only_writer(path)
+
+    monkeypatch.setattr("data.sandbox.command.only_writer", after_the_other, raising=False)
+    monkeypatch.setattr("data.jsonl.only_writer", after_the_other)
+    assert main([f"input={source}", f"output={target}"]) == 0
+    assert (tmp_path / "out.1.jsonl").read_text() == theirs
 
 
 def test_the_command_does_not_write_over_other_files(tmp_path, capsys):
