@@ -6,6 +6,7 @@ import functools
 import marshal
 import re
 import types
+import warnings
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -69,7 +70,9 @@ def compile_test(text: str) -> CompiledTest:
     if not text.strip():
         raise BrokenTest("the test is empty: every program would pass it")
     try:
-        code = compile(text, TEST_FILE, "exec", dont_inherit=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # which name no problem
+            code = compile(text, TEST_FILE, "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise BrokenTest(f"the test does not compile: {error}") from None
     tree = parse(text)
@@ -105,7 +108,7 @@ def check_tests(tests: Mapping[str, str]) -> None:
 def tests_something(tree: ast.Module) -> bool:
     """Whether running a test text (testrun.py) does anything: it or a test it defines asserts, calls, raises.
 
-    In doubt it does: decorators, lambdas and imports may.
+    In doubt it does: decorators, lambdas, imports and other names for a function may.
     """
     todo: list[ast.AST] = [*tree.body]
     while todo:
@@ -115,11 +118,20 @@ def tests_something(tree: ast.Module) -> bool:
                 is_test(node.name) and any(isinstance(n, ACTS) for n in ast.walk(node))
             ):
                 return True
-        elif isinstance(node, ACTS) or (isinstance(node, ast.alias) and is_test(node.asname or node.name)):
+        elif isinstance(node, ACTS) or any(map(is_test, other_names(node))):
             return True
         else:
             todo += ast.iter_child_nodes(node)
     return False
+
+
+def other_names(node: ast.AST) -> list[str]:
+    """What a statement calls something that it imports or that has a name already."""
+    if isinstance(node, ast.alias):
+        return [node.asname or node.name]
+    if isinstance(node, ast.Assign) and isinstance(node.value, ast.Name):
+        return [ast.unparse(target) for target in node.targets]
+    return []
 
 
 def is_test(name: str) -> bool:

@@ -172,6 +172,7 @@ def test_modules_the_test_takes_for_granted():
         ("import math\nMETADATA = {'author': 'x'}\ndef check(candidate):\n    pass\n", "it defines check"),
         ("class Adds:\n    def add(self):\n        assert add(1, 2) == 3\n", "it defines Adds"),
         ("x = 1\n", "it defines nothing"),
+        ("test_cases = [(1, 2, 3)]\ndef chek(add):\n    assert add(1, 2) == 3\n", "it defines chek"),
     ],
 )
 def test_a_test_that_cannot_decide_is_no_pass(test, words):
@@ -190,6 +191,8 @@ def test_a_test_that_cannot_decide_is_no_pass(test, words):
         "class Case(unittest.TestCase):\n    def runTest(self):\n        self.assertEqual(add(1, 2), 3)\n",
         "@run\ndef it():\n    assert add(1, 2) == 3\n",
         "from cases import check\n",
+        "def of_add(candidate):\n    assert candidate(1, 2) == 3\ncheck = of_add\n",
+        "class TestAdd:\n    def adds(self):\n        assert add(1, 2) == 3\n    test_adds = adds\n",
         "if add is None:\n    raise AssertionError\n",
         "class Adds:\n    assert add(1, 2) == 3\n",
     ],
@@ -204,6 +207,11 @@ def test_problems_with_tests_that_cannot_decide_are_named():
         ValueError, match=r"own/2: the test tests nothing.*chek \(and 1 other .*; mend the pro"
     ):
         check_tests(tests)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_test_that_python_warns_of_is_no_news():
+    check_tests({"own/1": "assert f(1) is 1"})
 
 
 def test_a_program_without_its_keys_is_a_mistake():
