@@ -94,15 +94,16 @@ def compile_test(text: str) -> CompiledTest:
 
 def check_tests(tests: Mapping[str, str]) -> None:
     """ValueError for problems' tests, by task id, that can judge no program: before anything is sampled."""
-    broken = []
+    broken = {}
     for name, text in tests.items():
         try:
             compile_test(text)
         except BrokenTest as error:
-            broken.append(f"{name}: {error}")
+            broken[name] = error
     if broken:
-        others = f" (and {len(broken) - 1} other problems)" if len(broken) > 1 else ""
-        raise ValueError(f"{broken[0]}{others}; mend the problem or leave it out")
+        first, *others = broken
+        more = f" (others that cannot judge: {', '.join(others)})" if others else ""
+        raise ValueError(f"{first}: {broken[first]}{more}; mend the problem or leave it out")
 
 
 def tests_something(tree: ast.Module) -> bool:
