@@ -12,7 +12,7 @@ import hydra
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 
-from losses.contract import check_result, takes
+from losses.contract import MEASUREMENTS, check_result, takes
 
 
 def loss_function(cfg: DictConfig, sums_only: bool = False) -> functools.partial:
@@ -76,13 +76,16 @@ def losses_inside(loss: functools.partial, where: str) -> Iterator[tuple[str, fu
 
 def check_settings(loss: functools.partial, where: str) -> None:
     """ValueError for settings that the loss does not take or that turn it around."""
+    settings = [p for p in inspect.signature(loss.func).parameters.values() if p.kind == p.KEYWORD_ONLY]
     try:
         inspect.signature(loss.func).bind_partial(*loss.args, **loss.keywords)
     except TypeError as error:
-        known = ", ".join(
-            p.name for p in inspect.signature(loss.func).parameters.values() if p.kind == p.KEYWORD_ONLY
-        )
-        raise ValueError(f"{where} {name_of(loss)}: {error}; it takes {known}") from None
+        names = ", ".join(p.name for p in settings)
+        raise ValueError(f"{where} {name_of(loss)}: {error}; it takes {names}") from None
+    needed = {p.name for p in settings if p.default is p.empty} - {*loss.keywords, *MEASUREMENTS, "state"}
+    if needed:
+        wanted = " ".join(f"++{where}.{name}=..." for name in sorted(needed))
+        raise ValueError(f"{where} {name_of(loss)} lacks settings; give {wanted}")
     beta, smoothing = loss.keywords.get("beta", 1), loss.keywords.get("label_smoothing", 0)
     if not isinstance(beta, int | float) or not 0 < beta < math.inf:
         raise ValueError(f"{where}.beta is {beta!r}, expected a number above 0")

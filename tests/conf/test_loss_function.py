@@ -108,3 +108,18 @@ def test_a_loss_without_target_or_partial_is_refused(overrides, message):
     with pytest.raises(ValueError, match=message) as error:
         loss_function(cfg)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["~loss.beta"],
+        ["loss=kto", "~loss.beta"],
+        ["loss._target_=losses.simpo.simpo_loss", "~loss.label_smoothing"],
+    ],
+)
+def test_a_loss_that_lacks_a_setting_is_refused(overrides):
+    with pytest.raises(
+        ValueError, match=r"loss losses.*_loss lacks settings; give \+\+loss\.(beta|gamma)=\.\.\."
+    ):
+        loss_function(compose_config(*overrides).loss)
