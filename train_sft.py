@@ -1,7 +1,7 @@
 """Likelihood training: makes the first policy, or fine-tunes one on demonstrations (RFT: on passing samples).
 
     python train_sft.py +exp=toy_base                          # the checkpoint that ships with the repository
-    python train_sft.py +exp=quickstart data.demonstrations.path=out/quickstart/passing.jsonl
+    python train_sft.py +exp=quickstart data.demonstrations.path=FILE      # JSON lines: prompt, completion
 
 The same loop as train_dpo.py with one side, no reference and a mean over completion tokens; with
 `model.path: null` it first builds a tokenizer and a new model from `model.architecture`.

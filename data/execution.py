@@ -1,6 +1,6 @@
 """Run untrusted programs against tests: `execute` for one, `judge` for many, a command for a file of them.
 
-Tests and program never share a process: the tests run in a judge, which asks the program's process for
+Tests and program share no process (but see `mode`): the tests run in a judge, which asks the program's for
 answers and sees only plain data (data/sandbox/). What surrounds the program's process is
 `SandboxConfig.layers`; what of it works on this machine, `sandbox_report` says in one line.
 
