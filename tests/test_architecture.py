@@ -1,4 +1,4 @@
-"""The dependency rule and the line budget of docs/architecture.md, checked on the source itself."""
+"""The dependency rule of docs/architecture.md and README's line budget, checked on the source itself."""
 
 import ast
 import subprocess
@@ -60,7 +60,7 @@ def test_no_package_knows_the_configuration():
             assert not imports(path) & {"conf", "hydra", "omegaconf"}, name(path)
 
 
-def test_data_is_free_of_torch_but_for_two_files():
+def test_data_is_free_of_torch_but_for_one_file():
     for path in sources("data"):
         assert ("torch" in imports(path)) <= (name(path) in TORCH_IN_DATA), name(path)
 
