@@ -13,6 +13,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+import conf.program  # noqa: F401 - the schema and the resolvers of what is composed here
 from data.jsonl import write_jsonl
 from data.problems import CACHE
 from data.tokenizer import load_tokenizer, train_tokenizer

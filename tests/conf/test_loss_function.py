@@ -115,11 +115,11 @@ def test_a_loss_without_target_or_partial_is_refused(overrides, message):
     [
         ["~loss.beta"],
         ["loss=kto", "~loss.beta"],
-        ["loss._target_=losses.simpo.simpo_loss", "~loss.label_smoothing"],
+        ["loss._target_=losses.simpo.simpo_loss", "loss.beta=2"],
     ],
 )
 def test_a_loss_that_lacks_a_setting_is_refused(overrides):
     with pytest.raises(
-        ValueError, match=r"loss losses.*_loss lacks settings; give \+\+loss\.(beta|gamma)=\.\.\."
+        ValueError, match=r"loss losses.*_loss lacks settings; give \+\+loss\.(beta|gamma_beta_ratio)=\.\.\."
     ):
         loss_function(compose_config(*overrides).loss)
