@@ -60,9 +60,9 @@ def reference_digest(cfg: Config) -> str | None:
 
 def loss_code(loss: LossFunction) -> dict[str, str]:
     """{module: digest} of the code behind a loss: of its function, of losses among its settings, and of what
-    these import from their own folder. Comments, docstrings and layout do not count."""
+    these import from their own folder or from losses/. Comments, docstrings and layout do not count."""
     found: dict[str, str] = {}
-    waiting = [function.__module__ for function in functions(loss)]
+    waiting, ours = [function.__module__ for function in functions(loss)], source(functions.__module__).parent
     while waiting:
         name = waiting.pop()
         file = source(name)
@@ -73,7 +73,7 @@ def loss_code(loss: LossFunction) -> dict[str, str]:
             if isinstance(node, DOCUMENTED) and ast.get_docstring(node) is not None:
                 del node.body[0]
         beside = [other for other in imported(tree, name.rpartition(".")[0]) if source(other)]
-        waiting += [other for other in beside if source(other).parent == file.parent]
+        waiting += [other for other in beside if source(other).parent in (file.parent, ours)]
         found[name] = digest(ast.unparse(tree))
     return found
 

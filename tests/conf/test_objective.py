@@ -87,6 +87,17 @@ def test_the_code_of_a_loss_is_that_of_all_its_parts_and_what_they_import():
     assert modules("loss=wpo") == {"wpo", "dpo", "types"}
 
 
+def test_the_code_of_a_loss_elsewhere_is_that_of_losses_it_calls_too(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    Path(tmp_path, "loss_elsewhere.py").write_text(LOSS.replace("from .scale import SCALE", "SCALE = 1.0"))
+    mine = ("loss._target_=loss_elsewhere.my_loss", "~loss.label_smoothing")
+    assert set(loss_code(loss_function(compose_config(*mine).loss))) == {
+        "loss_elsewhere",
+        "losses.dpo",
+        "losses.types",
+    }
+
+
 def test_a_finished_run_stays_in_place_when_the_next_cannot_begin(train, tmp_path, capsys):
     assert train() == 0
     (tmp_path / "damaged.safetensors").write_text("")
