@@ -25,7 +25,7 @@ class RunConfig:
     dir: str = MISSING  # outputs of this run: home, or a folder below it in a sweep
     cache: str = MISSING  # reference log-probs, shared by all runs
     verdicts: str | None = MISSING  # a file of verdicts that evaluations share; null: each keeps its own
-    split: str = MISSING  # problems to sample and evaluate on: train, validation, test
+    split: str = MISSING  # of the problems: train, validation, test; of some benchmarks prompt; all
     init: str | None = MISSING  # checkpoint training starts from; null: model.path
     checkpoint: str = (
         MISSING  # checkpoint to sample: base (model.path), dpo, sft, another run's x/dpo, a folder
@@ -112,8 +112,8 @@ class Config:
     device: str = MISSING  # auto: cuda, else mps, else cpu
     prompt: str | None = MISSING  # sample.py: complete this text on the terminal
     samples: str | None = MISSING  # evaluate.py: score this file, no model needed
-    benchmark: str | None = MISSING  # evaluate.py: humaneval, mbpp, ...
-    protocol: str | None = MISSING  # evaluate.py: null: the benchmark's default
+    benchmark: str | None = MISSING  # in place of data.problems: humaneval, mbpp, ...
+    protocol: str | None = MISSING  # how problems are asked and answered; null: the benchmark's, plain for a file
     compare: str | None = MISSING  # evaluate.py: results of another evaluation
     allow_missing: bool = MISSING  # evaluate.py: score a file that lacks some problems
 
