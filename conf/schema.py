@@ -113,7 +113,7 @@ class Config:
     prompt: str | None = MISSING  # sample.py: complete this text on the terminal
     samples: str | None = MISSING  # evaluate.py: score this file, no model needed
     benchmark: str | None = MISSING  # in place of data.problems: humaneval, mbpp, ...
-    protocol: str | None = MISSING  # how problems are asked and answered; null: the benchmark's, plain for a file
+    protocol: str | None = MISSING  # how problems are asked; null: the benchmark's, plain for a file
     compare: str | None = MISSING  # evaluate.py: results of another evaluation
     allow_missing: bool = MISSING  # evaluate.py: score a file that lacks some problems
 
