@@ -228,16 +228,23 @@ def other_results(
     summary = {"sampler": sampler_of(path.with_name("completions.jsonl"))} | summary
     notes, name = unlike(summary, facts), cfg.compare or "base"
     if not cfg.samples and path in results_of(cfg, name):
-        weights, found = weights_now(cfg, name), summary["sampler"].get("weights")
+        weights, found = weights_now(cfg, name, path), summary["sampler"].get("weights")
         if found and weights and found != weights:
             notes.append(f"sampled from other weights than {checkpoint_folder(cfg, name)} has now")
     return {"against": str(path), "notes": notes}, rows
 
 
-def weights_now(cfg: Config, checkpoint: str) -> str | None:
-    """The digest of a checkpoint's weights; None where they are gone, as those of a sweep may be."""
+def weights_now(cfg: Config, checkpoint: str, results: Path) -> str | None:
+    """The digest of a checkpoint's weights; None where they are gone, as those of a sweep may be, or where
+    nothing in their folder has changed since its results were sampled: reading a large model takes a minute.
+    """
     try:
-        return weights_digest(checkpoint_folder(cfg, checkpoint))
+        folder = checkpoint_folder(cfg, checkpoint)
+        changed = max(file.stat().st_ctime for file in (folder, *folder.iterdir()))
+        same = read_json(results.with_name("summary.json")).get("checkpoint") == str(folder)
+        if same and changed < results.with_name("completions.jsonl").stat().st_mtime:
+            return None
+        return weights_digest(folder)
     except (OSError, ValueError):
         return None
 

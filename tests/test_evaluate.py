@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -296,11 +297,16 @@ def test_base_on_other_problems_costs_no_score(config, tmp_path, sampler, capsys
 
 
 def test_a_comparison_says_what_was_sampled_otherwise(config, tmp_path, sampler, monkeypatch):
-    monkeypatch.setattr(evaluate, "weights_digest", lambda folder: "base")
+    (tmp_path / "checkpoint").mkdir()
+    monkeypatch.setattr(
+        evaluate, "weights_digest", lambda folder: pytest.fail("read weights that are as then")
+    )
     evaluate.score_checkpoint(config("sandbox.seconds=2"))
     same = evaluate.score_checkpoint(config("run.checkpoint=dpo", "sandbox.seconds=2"))
     assert same["difference"]["notes"] == []
     now = config("run.checkpoint=dpo", "decode.temperature=1", "run.seed=2", "sandbox.memory_mb=2048")
+    time.sleep(0.05)  # file times may be as coarse as a tick
+    (tmp_path / "checkpoint" / "config.json").touch()
     monkeypatch.setattr(evaluate, "weights_digest", lambda folder: "another base")
     assert evaluate.score_checkpoint(now)["difference"]["notes"] == [
         "judged with seconds 2.0, memory_mb 4096, this with seconds 3.0, memory_mb 2048",
