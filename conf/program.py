@@ -138,7 +138,7 @@ def check_arguments(arguments: Sequence[str]) -> None:
         try:
             override = parser.parse_override(argument)
         except HydraException:
-            quoted = value.replace("\\", "\\\\").replace('"', '\\"')
+            quoted = os.path.expanduser(value).replace("\\", "\\\\").replace('"', '\\"')
             sys.exit(f"error: {argument} cannot be read; quote the value: '{key}=\"{quoted}\"'")
         if key == "run.name" and not override.is_sweep_override():
             check_name(str(override.value()))

@@ -121,6 +121,7 @@ def test_a_combination_of_a_sweep_hears_ctrl_c_after_one_that_noted_it(started):
     [
         ("model.path=a=b", """model.path=a=b cannot be read; quote the value: 'model.path="a=b"'"""),
         ("data.pairs=a(1).jsonl", """quote the value: 'data.pairs="a(1).jsonl"'"""),
+        ("data.pairs=~/pairs", f"""quote the value: 'data.pairs="{Path.home()}/pairs"'"""),
         ("--exp", "give it as +exp=..."),
         ("--exp=quickstart", "give it as +exp=quickstart"),
         ("--loss.beta=2", "give it as loss.beta=2"),
