@@ -347,7 +347,7 @@ def collect(
     sandbox = OmegaConf.to_object(cfg.sandbox)
     limits = {name: value for name, value in dataclasses.asdict(sandbox).items() if name != "workers"}
     source = cfg.benchmark or cfg.data.problems
-    count = None if cfg.benchmark else getattr(cfg.data, cfg.run.split, None)
+    count = None if cfg.benchmark not in (None, "toy") else getattr(cfg.data, cfg.run.split, None)
     asked = {"split": cfg.run.split, "count": count, "seed": cfg.data.seed}
     settings = {
         "pairing": dataclasses.asdict(config),

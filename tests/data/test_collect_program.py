@@ -93,7 +93,8 @@ def test_the_line_from_verdicts_to_pairs(home):
     assert "collected from the same files with the same settings" in again.stdout
     assert (home / "pairs.jsonl").stat().st_mtime_ns == before
 
-    other = run_collect(home, "pairing.per_problem=1")
+    files = (f"pairing.{name}={home}/base-train-sample/{name}.jsonl" for name in ("completions", "results"))
+    other = run_collect(home, "pairing.per_problem=1", "benchmark=toy", *files)
     assert other.returncode == 0, other.stderr
     assert len((home / "pairs.jsonl").read_text().splitlines()) == PROBLEMS
 
