@@ -166,7 +166,7 @@ def score(
         "seconds": facts.get("seconds", {})
         | {"judging": longest(time.perf_counter() - start, folder / "results.jsonl")},
     }
-    if other is not None:
+    if other is not None and comparable(other[1], rows):  # not where the judge failed on all
         summary["difference"] = other[0] | compare(other[1], rows)
     write_sample_files(folder, answers)
     write_jsonl(folder / "problems.jsonl", per_problem(rows))

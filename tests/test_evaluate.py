@@ -333,6 +333,9 @@ def test_internal_errors_that_remain_stop_the_program(config, tmp_path, monkeypa
     with pytest.raises(ValueError, match="4 samples could not be judged, twice"):
         evaluate.run(config(samples(tmp_path, RIGHT)))
     assert len(asked) == 8
+    write_jsonl(tmp_path / "other.jsonl", [{"task_id": p["task_id"], "verdict": "passed"} for p in PROBLEMS])
+    with pytest.raises(ValueError, match="4 samples could not be judged, twice"):
+        evaluate.run(config(samples(tmp_path, RIGHT), f"compare={tmp_path}/other.jsonl"))
 
 
 @pytest.mark.slow
