@@ -7,7 +7,6 @@ says what made it (`write_provenance`).
 """
 
 import dataclasses
-import fcntl
 import gzip
 import hashlib
 import io
@@ -21,7 +20,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
 from itertools import count
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, BinaryIO, TypeVar
+
+try:
+    import fcntl
+except ImportError:  # a system without such locks, as Windows
+    fcntl = None
 
 Record = TypeVar("Record")
 SURROGATE = re.compile("[\ud800-\udfff]")
@@ -131,13 +135,13 @@ def only_writer(path: Path | str) -> ExitStack:
 
     Holds until the end of a `with`, `close()` or the end of the process, however it ends; what the process
     itself asks for again, it has. The lock is on `.<name>.lock` beside the path, which is deleted after use;
-    one that a killed program left is free. A record lock: child processes do not inherit it. Where a file
-    system has none, this does nothing.
+    one that a killed program left is free. A record lock: child processes do not inherit it. Where a system
+    or file system has none, this does nothing.
     """
     path, held = Path(path), ExitStack()
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.parent.resolve() / f".{path.name}.lock"
-    if lock in HELD:
+    if lock in HELD or fcntl is None:
         return held
     for _ in range(9):
         file = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
@@ -169,6 +173,13 @@ def release(lock: Path, file: int, owner: int) -> None:
         HELD.discard(lock)
         lock.unlink(missing_ok=True)
         os.close(file)
+
+
+def take_turn(file: BinaryIO, *, alone: bool) -> None:
+    """Wait until no other program writes a file or, to be `alone`, uses it. Lasts till it closes."""
+    with suppress(OSError):  # a file system without locks
+        if fcntl is not None:
+            fcntl.lockf(file, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
 
 
 class JsonlAppender:

@@ -1,13 +1,10 @@
 """Verdicts by content: the same program, tests, limits and layers need not run twice."""
 
-import contextlib
 import dataclasses
-import fcntl
 import os
 from pathlib import Path
-from typing import BinaryIO
 
-from data.jsonl import as_record, iterate_jsonl, to_line
+from data.jsonl import as_record, iterate_jsonl, take_turn, to_line
 from data.types import ExecutionResult, Verdict
 
 
@@ -23,7 +20,7 @@ class VerdictCache:
     def read(self) -> None:
         """Load the file; a torn last line, left by a kill, is cut off."""
         with open(self.path, "rb") as file:
-            take_turn(file, fcntl.LOCK_SH)  # another program may be about to finish its line
+            take_turn(file, alone=False)  # another program may be about to finish its line
             whole = file.read()
             if not whole.endswith(b"\n"):
                 os.truncate(self.path, whole.rfind(b"\n") + 1)
@@ -47,11 +44,5 @@ class VerdictCache:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             line = to_line({"content": content} | dataclasses.asdict(result))
             with open(self.path, "ab") as file:
-                take_turn(file, fcntl.LOCK_EX)
+                take_turn(file, alone=True)
                 file.write(line.encode())
-
-
-def take_turn(file: BinaryIO, how: int) -> None:
-    """Wait until no other program writes a file (LOCK_SH) or uses it (LOCK_EX). Lasts till it closes."""
-    with contextlib.suppress(OSError):  # a file system without locks
-        fcntl.lockf(file, how)

@@ -507,7 +507,7 @@ def test_a_line_that_another_program_is_writing_is_not_torn(tmp_path):
     code = (
         "import sys, time; from data.sandbox.cache import *\n"
         "with open(sys.argv[1], 'ab', buffering=0) as file:\n"
-        "    take_turn(file, fcntl.LOCK_EX)\n"
+        "    take_turn(file, alone=True)\n"
         '    file.write(b\'{"content": "a", "verdict": \')\n'
         "    print('half', flush=True)\n"
         "    time.sleep(0.3)\n"

@@ -96,6 +96,21 @@ def test_a_file_system_without_locks_is_written_all_the_same(tmp_path, monkeypat
     assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
 
 
+def test_a_system_without_locks_writes_all_the_same(tmp_path):
+    code = (
+        "import sys; sys.modules['fcntl'] = None\n"
+        "from data.jsonl import JsonlAppender; from data.sandbox.cache import VerdictCache\n"
+        "from data.types import ExecutionResult, Verdict\n"
+        "with JsonlAppender('a.jsonl') as out:\n    out.write({'id': 1})\n    out.finish()\n"
+        "VerdictCache('b.jsonl').put('b', ExecutionResult(verdict=Verdict.TIMEOUT))\n"
+        "assert VerdictCache('b.jsonl').get('b')\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "b.jsonl"]
+
+
 def test_rows_that_two_programs_wrote_count_once(tmp_path, capsys):
     rows = [{"id": 1, "text": "a"}, {"id": 2, "text": "b"}, {"id": 1, "text": "a"}]
     partial = tmp_path / "a.jsonl.partial"
