@@ -7,6 +7,7 @@ says what made it (`write_provenance`).
 """
 
 import dataclasses
+import errno
 import gzip
 import hashlib
 import io
@@ -136,7 +137,7 @@ def only_writer(path: Path | str) -> ExitStack:
     Holds until the end of a `with`, `close()` or the end of the process, however it ends; what the process
     itself asks for again, it has. The lock is on `.<name>.lock` beside the path, which is deleted after use;
     one that a killed program left is free. A record lock: child processes do not inherit it. Where a system
-    or file system has none, this does nothing.
+    or file system has none, and in a folder that nobody here may write, this does nothing.
     """
     path, held = Path(path), ExitStack()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -144,7 +145,12 @@ def only_writer(path: Path | str) -> ExitStack:
     if lock in HELD or fcntl is None:
         return held
     for _ in range(9):
-        file = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            file = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EROFS):  # what is finished there can still be found
+                return held
+            raise
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):

@@ -96,6 +96,16 @@ def test_a_file_system_without_locks_is_written_all_the_same(tmp_path, monkeypat
     assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
 
 
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_what_lies_in_a_folder_that_may_not_be_written_can_be_found(tmp_path, monkeypatch, number):
+    def refuse(path, *how):
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(jsonl.os, "open", refuse)
+    with only_writer(tmp_path / "dpo"):
+        assert not any(tmp_path.iterdir())
+
+
 def test_a_system_without_locks_writes_all_the_same(tmp_path):
     code = (
         "import sys; sys.modules['fcntl'] = None\n"
