@@ -166,6 +166,8 @@ def only_writer(path: Path | str) -> ExitStack:
             if os.path.samestat(os.fstat(file), os.stat(lock)):
                 break
         os.close(file)  # its owner deleted it after it was opened here
+    else:  # a file system that never gives back what was opened
+        return held
     os.truncate(file, 0)
     os.write(file, f"{os.getpid()} on {os.uname().nodename}".encode())
     HELD.add(lock)
