@@ -25,6 +25,7 @@ from conf.program import checkpoint_folder, program, samples_folder
 from conf.schema import Config
 from data.evalplus import with_tests
 from data.execution import SandboxConfig, VerdictCache, judge, sandbox_report
+from data.json_files import noted, read_json
 from data.jsonl import (
     digest,
     iterate_jsonl,
@@ -41,7 +42,6 @@ from data.samples import Sample, read_samples, sampler_of, write_samples
 from data.score_table import score_table
 from data.statistics import comparable, compare, decoding, per_problem, summarise, unlike
 from data.tokenizer import load_tokenizer
-from data.tokenizer_files import read_json
 from data.types import Problem
 from model.checkpoint import weights_digest
 from sample import sample_completions
@@ -184,7 +184,7 @@ def score(
 
 def longest(seconds: float, path: Path) -> float:
     """`seconds`, or what the file at `path` took when it was made: finding it again costs nothing."""
-    made = read_json(path.with_name(path.name + ".meta.json")).get("counts", {}).get("seconds", 0.0)
+    made = noted(path).get("counts", {}).get("seconds", 0.0)
     return round(max(seconds, made), 2)
 
 

@@ -21,8 +21,9 @@ import torch
 from omegaconf import OmegaConf
 from tqdm import tqdm
 
-from conf.program import checkpoint_folder, program, samples_folder
+from conf.program import checkpoint_folder, innermost, program, samples_folder
 from conf.schema import Config
+from data.json_files import noted
 from data.jsonl import (
     JsonlAppender,
     digest,
@@ -34,7 +35,7 @@ from data.jsonl import (
 )
 from data.problems import load_problems
 from data.protocols import Protocol, asked, choose_protocol
-from data.tokenizer import StreamDecoder, Tokenizer, check_vocabulary, load_tokenizer, read_json
+from data.tokenizer import StreamDecoder, Tokenizer, check_vocabulary, load_tokenizer
 from data.types import Completion, Problem
 from model.checkpoint import load_model, weights_digest
 from model.cuda_graphs import graphs_for
@@ -147,8 +148,7 @@ def write_completions(
     draw a part of the requests, each in its own process.
     """
     total = len(prompts) * (decode.n + decode.greedy)
-    meta = path.with_name(path.name + ".meta.json")
-    before = read_json(meta).get("counts", {}) if meta.exists() else {}  # noted when it was interrupted
+    before = noted(path).get("counts", {})  # noted when it was interrupted
     tokens, start = before.get("tokens", 0), time.perf_counter() - before.get("seconds", 0)
     try:
         with JsonlAppender(path, key=("task_id", "sample")) as file:
@@ -206,10 +206,9 @@ def check_number(decode: DecodeConfig) -> None:
 
 def claim(path: Path, identity: dict) -> bool:
     """Whether `path` is finished and of this identity. Files of another one are moved aside."""
-    partial, meta = (path.with_name(path.name + suffix) for suffix in (".partial", ".meta.json"))
-    if not path.exists() and not partial.exists():
+    if not path.exists() and not path.with_name(path.name + ".partial").exists():
         return False
-    found = read_json(meta).get("identity") if meta.exists() else None
+    found = noted(path).get("identity", {})
     if found == identity:
         return path.exists()
     suffixes = ("", ".partial", ".meta.json")  # an interrupted run leaves only the last two
@@ -218,7 +217,7 @@ def claim(path: Path, identity: dict) -> bool:
         source = path.with_name(path.name + suffix)
         if source.exists():
             source.rename(aside.with_name(aside.name + suffix))
-    changed = sorted(key for key in identity if identity[key] != (found or {}).get(key))
+    changed = sorted(key for key in identity if identity[key] != found.get(key))
     print(f"moved      {path} to {aside.name}: it has another {', '.join(changed)}")
     return False
 
@@ -229,9 +228,7 @@ def load_hook(hook: str | dict | None) -> LogitsHook | None:
     try:
         found = hydra.utils.instantiate(node)
     except Exception as error:  # whatever importing it may raise
-        cause: BaseException = error
-        while cause.__cause__:
-            cause = cause.__cause__
+        cause = innermost(error)
         said = f"{type(cause).__name__}: {' '.join(str(cause).split())}"
         raise ValueError(
             f"decode.logits_hook {hook} cannot be loaded ({said}); give module.function"

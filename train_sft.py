@@ -20,9 +20,10 @@ from conf.objective import claim_output, make_room, reserve, training_objective
 from conf.program import checkpoint_folder, program
 from conf.schema import Config
 from data.audit import check_positions
+from data.json_files import read_json
 from data.jsonl import digest, iterate_jsonl, write_provenance
 from data.pairs import PairBatch, collate, epoch_order, microbatches, split_by_problem, token_count
-from data.tokenizer import Tokenizer, check_vocabulary, load_tokenizer, read_json, train_tokenizer
+from data.tokenizer import Tokenizer, check_vocabulary, load_tokenizer, train_tokenizer
 from data.toy import demonstrations
 from data.types import PreferencePair
 from model.checkpoint import weights_digest

@@ -12,6 +12,7 @@ import hydra
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 
+from conf.program import innermost
 from losses.contract import MEASUREMENTS, check_result, takes
 
 
@@ -42,9 +43,7 @@ def loss_function(cfg: DictConfig, sums_only: bool = False) -> functools.partial
 
 def without_hydra(error: InstantiationException) -> str:
     """What is wrong with the code that a config names, and where, in one line."""
-    cause: BaseException = error
-    while cause.__cause__ is not None:
-        cause = cause.__cause__
+    cause = innermost(error)
     says = str(error).partition(", set env var")[0].splitlines()[0].rstrip(":")
     if cause is error:
         return says

@@ -123,6 +123,13 @@ def program(main: Callable[[Config], int | None]) -> Callable[[], None]:
     return started
 
 
+def innermost(error: BaseException) -> BaseException:
+    """What Hydra wraps in errors of its own."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
 def check_arguments(arguments: Sequence[str]) -> None:
     """Leave with one line for what Hydra would answer with many, or with a traceback."""
     parser, named = OverridesParser.create(), ("exp", *(field.name for field in dataclasses.fields(Config)))

@@ -23,6 +23,7 @@ from conf.schema import Config
 from data.decontaminate import Hit, benchmark_index, problem_hits
 from data.evalplus import with_tests
 from data.execution import judge, judge_identity
+from data.json_files import noted, read_json
 from data.jsonl import (
     as_record,
     digest,
@@ -48,7 +49,6 @@ from data.problem_check import faulty_problems, has_few_tests
 from data.problems import CACHE, load_problems
 from data.protocols import Protocol, choose_protocol
 from data.samples import Sample, answer_text, numbered_rows, sampler_of
-from data.tokenizer_files import read_json
 from data.types import Completion, ExecutionResult, PreferencePair, Problem, Verdict
 
 DIGESTS = {"checkpoint": "weights", "tokenizer": "tokenizer"}  # in a pair's meta: in the sampler's identity
@@ -325,8 +325,7 @@ def content_digest(source: str) -> str | None:
 
 def finished_report(out: Path, wanted: str) -> dict | None:
     """The report beside `out` if it was made from the same inputs and settings."""
-    meta = out.with_name(out.name + ".meta.json")
-    report = read_json(meta) if out.exists() else {}
+    report = noted(out) if out.exists() else {}
     return report if report.get("inputs_digest") == wanted else None
 
 

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from data.json_files import noted
 from data.jsonl import iterate_jsonl, write_jsonl
-from data.tokenizer_files import read_json
 from data.types import Problem
 
 TEXT_KEYS = ("solution", "completion", "text")
@@ -160,7 +160,7 @@ def natural_order(task_id: str) -> tuple[str, int]:
 
 def sampler_of(completions: Path) -> dict:
     """What sample.py noted beside the completions: weights, tokenizer, decode, ...; empty without that."""
-    return read_json(completions.with_name(completions.name + ".meta.json")).get("identity", {})
+    return noted(completions).get("identity", {})
 
 
 def write_samples(path: Path, programs: Iterable[tuple[str, str]]) -> None:

@@ -7,20 +7,15 @@ from pathlib import Path
 
 from conf.program import program
 from conf.schema import Config
+from data.json_files import noted, read_json
 from data.jsonl import digest, file_digest, read_jsonl, write_json
 from data.pair_ids import SIDES
 from data.samples import sampler_of
 from data.statistics import compare, decoding, summarise, unlike
-from data.tokenizer_files import read_json
 
 SCORE = ("pass_at_1", "ci_low", "ci_high", "n_problems", "n_samples")
 DIFFERENCE = ("mean", "ci_low", "ci_high", "p_value", "fixed", "broken")
 PAIRS = ("kept", "problems", "dropped")
-
-
-def noted(path: Path) -> dict:
-    """What is noted beside a file; {} without that."""
-    return read_json(path.with_name(path.name + ".meta.json"))
 
 
 def join_line(before: Path, after: Path, trained: Path) -> dict:
@@ -54,13 +49,16 @@ def join_line(before: Path, after: Path, trained: Path) -> dict:
         "difference": {name: pick(found, DIFFERENCE) for name, found in difference.items()},
         "pairs": {"file": str(pairs)} | (pick(report, PAIRS) if "kept" in report else {}),
         "seconds": seconds | {"total": round(sum(seconds.values()), 2)},
-        "notes": unequal + doubts(folders, told["base"], pairs, trained),
+        "notes": unequal + doubts(folders, told["base"], training, report, trained),
     }
 
 
-def doubts(folders: dict[str, Path], base: dict, pairs: Path, trained: Path) -> list[str]:
-    """What was made before, or from other things than, what it should follow from."""
-    training, report, notes = noted(trained), noted(pairs), []
+def doubts(folders: dict[str, Path], base: dict, training: dict, report: dict, trained: Path) -> list[str]:
+    """What was made before, or from other things than, what it should follow from.
+
+    training, report: what is noted of the policy at `trained` and of its pairs.
+    """
+    pairs, notes = Path(training["pairs"]), []
     follow = [(folder / "results.jsonl", folder / "completions.jsonl") for folder in folders.values()]
     for results, source in [*follow, (folders["dpo"] / "results.jsonl", trained)]:
         if noted(results).get("created", "9") < noted(source).get("created", ""):

@@ -16,6 +16,7 @@ from pathlib import Path
 import sentencepiece
 
 from data.chat_template import TemplateRenderer
+from data.json_files import read_json
 from data.jsonl import write_json
 from data.sentencepieces import as_document
 from data.tokenizer_files import (
@@ -25,7 +26,6 @@ from data.tokenizer_files import (
     digest_tokenizer,
     named_tokens,
     read_chat_templates,
-    read_json,
     read_vocabulary,
     special_contents,
 )

@@ -5,13 +5,13 @@ which one counts is here; what follows for text and ids is in data/tokenizer.py.
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from data.added_tokens import NO_PREFIX, AddedToken, Prefix
-from data.sentencepieces import SentencePieces, next_step
+from data.json_files import read_json
+from data.sentencepieces import SentencePieces
 from data.tokenizer_json import JsonPieces, from_vocabulary, has, prefix_of
 
 # Whatever a folder has of these makes its digest, and must go along when a checkpoint is saved.
@@ -63,22 +63,6 @@ def read_vocabulary(
             f"expected, found {found}"
         )
     return JsonPieces(spec, document, added_tokens(folder, config, spec), named, stop), spec
-
-
-def read_json(path: Path) -> dict:
-    """A JSON object; {} when there is no such file."""
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        step = next_step(path.read_bytes())
-        raise ValueError(
-            f"{path} is not JSON ({error}); {step}, or delete it where one of these programs wrote it"
-        ) from None
-    if not isinstance(value, dict):
-        raise ValueError(f"{path}: {type(value).__name__} found, a JSON object expected")
-    return value
 
 
 def is_rank_file(path: Path) -> bool:
