@@ -11,8 +11,8 @@ Write z = hidden @ weight.T, p = softmax(z), t = the target. With an incoming gr
 
 Keeping the target out of every sum keeps 1 - p_t exact to rounding for tokens the model is sure of.
 `pull` needs only the tiles, not g, so the forward pass forms it while a tile is in the cache (as flash
-attention does). Hence the matrix products: 1 without gradients, 2 when the head is frozen (adapters), 3 when
-the tiles fit `budget_bytes`, 4 when the backward pass must compute them again. Autograd on logits takes 3.
+attention does). Hence the matrix products: 1 without gradients, 2 when the head is frozen (adapters), else 3
+and a 4th for tiles beyond `budget_bytes`, which the backward pass computes again. Autograd on logits takes 3.
 
 Products are in the weights' dtype (or autocast's, cast tile by tile), sums in float32 (float64 for float64).
 """
@@ -47,8 +47,8 @@ def token_logps(
 
     softcap: logits z become softcap * tanh(z / softcap); 0 leaves them.
     tile: rows and columns of logits held at once; CUDA has a path and sizes of its own (row_logps.py).
-    budget_bytes: when all tiles fit they are kept for the backward pass, which saves one product in four;
-        None: 256 MiB, on CUDA 1 GiB.
+    budget_bytes: tiles are kept for the backward pass up to this, which saves one product in four, but none
+        when less than half would fit (on CUDA, when not all would); None: 256 MiB, on CUDA 1 GiB.
     Raises ValueError for shapes that do not match and, on CPU, for a target outside the vocabulary (on CUDA
     the indexing kernel stops the program instead: looking here would make the host wait).
     """
@@ -95,8 +95,8 @@ class _TokenLogps(torch.autograd.Function):
     def forward(ctx, hidden, weight, target, softcap, budget_bytes, tile, dtype, grad_enabled):
         pull_needed = grad_enabled and ctx.needs_input_grad[0]
         keep = grad_enabled and ctx.needs_input_grad[1]
-        keep = keep and len(hidden) * len(weight) * dtype.itemsize <= budget_bytes
-        ctx.kept = {} if keep else None
+        keep = keep and len(hidden) * len(weight) * dtype.itemsize <= 2 * budget_bytes
+        ctx.kept, room = {}, budget_bytes if keep else 0  # powers and their top, by the tile's place
         full = torch.promote_types(dtype, torch.float32)
         logps, missed, lse = (hidden.new_empty(len(hidden), 1, dtype=full) for _ in range(3))
         pull = torch.empty_like(hidden) if pull_needed else None
@@ -121,8 +121,9 @@ class _TokenLogps(torch.autograd.Function):
                 powers = powers.to(dtype)
                 if pull_needed:
                     mean.mul_(shrink).add_(_factor(powers, dtype) @ w)
-                if keep:
+                if powers.nbytes <= room:
                     ctx.kept[rows.start, columns.start] = powers, top
+                    room -= powers.nbytes
 
             rest = top + rest.log2()
             chosen_slope = 1 - (chosen / softcap).square() if softcap else 1.0
@@ -155,17 +156,17 @@ class _TokenLogps(torch.autograd.Function):
         grad_weight, pushed, full = torch.empty_like(weight), hidden * -grad, lse.dtype
         with torch.autocast(hidden.device.type, enabled=False):
             for columns in blocks(len(weight), tile[1]):  # G.T @ hidden = (G / -g).T @ (-g hidden)
-                w = _factor(weight[columns], dtype) if ctx.kept is None else None
-                total = None
+                w = total = None
                 for rows in blocks(len(hidden), tile[0]):
                     x = pushed[rows]
-                    if ctx.kept is None:
+                    if kept := ctx.kept.get((rows.start, columns.start)):
+                        powers, top = kept
+                        x = x * torch.exp2(top - lse[rows])
+                    else:
+                        w = _factor(weight[columns], dtype) if w is None else w
                         logits, slope = tile_logits(_factor(hidden[rows], dtype), w, softcap)
                         powers = _powers(logits, lse[rows], *_locate(target[rows], columns))
                         powers = powers if slope is None else powers.mul_(slope)
-                    else:
-                        powers, top = ctx.kept[rows.start, columns.start]
-                        x = x * torch.exp2(top - lse[rows])
                     product = _factor(powers, dtype).T @ _factor(x, dtype)
                     total = product if total is None else total.to(full) + product
                 grad_weight[columns] = 0 if total is None else total

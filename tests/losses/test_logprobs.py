@@ -154,6 +154,24 @@ def test_number_of_matrix_products(hidden_grad, weight_grad, budget, products):
     torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize(
+    ("budget", "recomputed"),
+    [(12 * 40 * 8, 0), (12 * 40 * 8 - 1, 1), (12 * 40 * 8 // 2, 8), (12 * 40 * 8 // 2 - 1, 16)],
+    ids=["all fit", "all but one", "half", "less than half: none is kept"],
+)
+@pytest.mark.parametrize("softcap", [0.0, 2.0])
+def test_tiles_beyond_the_budget_are_computed_again(budget, recomputed, softcap):
+    hidden, weight, target, grad = example(n=12, d=5, v=40)
+    with Watch() as watch:
+        logps = token_logps(
+            hidden, weight, target, softcap=softcap, budget_bytes=budget, tile=(3, 10)
+        )  # 16 tiles of 240 bytes
+        got = gradients(logps, grad, hidden, weight)
+    assert watch.products == 3 * 16 + recomputed
+    want = gradients(oracle(hidden, weight, target, softcap), grad, hidden, weight)
+    torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-10)
+
+
 def test_without_gradients_there_is_one_product_and_the_same_value():
     hidden, weight, target, _ = example()
     with torch.no_grad(), Watch() as watch:
