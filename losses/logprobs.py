@@ -12,7 +12,7 @@ Write z = hidden @ weight.T, p = softmax(z), t = the target. With an incoming gr
 Keeping the target out of every sum keeps 1 - p_t exact to rounding for tokens the model is sure of.
 `pull` needs only the tiles, not g, so the forward pass forms it while a tile is in the cache (as flash
 attention does). Hence the matrix products: 1 without gradients, 2 when the head is frozen (adapters), else 3
-and a 4th for tiles beyond `budget_bytes`, which the backward pass computes again. Autograd on logits takes 3.
+and a 4th for tiles that could not be kept (kept_tiles.py). Autograd on logits takes 3.
 
 Products are in the weights' dtype (or autocast's, cast tile by tile), sums in float32 (float64 for float64).
 """
@@ -24,10 +24,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from losses.kept_tiles import KeptTiles
 from losses.row_logps import BUDGET as ROWS_BUDGET
 from losses.row_logps import row_logps
 
-KEPT_TILES_BUDGET = 256 * 2**20  # bytes that may stay alive between forward and backward
+KEPT_TILES_BUDGET = 256 * 2**20  # bytes
 TILE = (1024, 1024)  # rows (tokens) x columns (vocabulary): 4 MiB in float32 stays in a CPU's cache
 # Without instructions for it a CPU multiplies numbers in bfloat16 ten times as slowly as in float32.
 SLOW_BFLOAT16 = not getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)()
@@ -47,8 +48,8 @@ def token_logps(
 
     softcap: logits z become softcap * tanh(z / softcap); 0 leaves them.
     tile: rows and columns of logits held at once; CUDA has a path and sizes of its own (row_logps.py).
-    budget_bytes: tiles are kept for the backward pass up to this, which saves one product in four, but none
-        when less than half would fit (on CUDA, when not all would); None: 256 MiB, on CUDA 1 GiB.
+    budget_bytes: memory, beside the weight's gradient, for tiles that the backward pass would compute again;
+        on CUDA for the probabilities of all rows or of none. None: 256 MiB, on CUDA 1 GiB.
     Raises ValueError for shapes that do not match and, on CPU, for a target outside the vocabulary (on CUDA
     the indexing kernel stops the program instead: looking here would make the host wait).
     """
@@ -95,8 +96,7 @@ class _TokenLogps(torch.autograd.Function):
     def forward(ctx, hidden, weight, target, softcap, budget_bytes, tile, dtype, grad_enabled):
         pull_needed = grad_enabled and ctx.needs_input_grad[0]
         keep = grad_enabled and ctx.needs_input_grad[1]
-        keep = keep and len(hidden) * len(weight) * dtype.itemsize <= 2 * budget_bytes
-        ctx.kept, room = {}, budget_bytes if keep else 0  # powers and their top, by the tile's place
+        ctx.kept = KeptTiles(weight, dtype, len(hidden), budget_bytes) if keep else None
         full = torch.promote_types(dtype, torch.float32)
         logps, missed, lse = (hidden.new_empty(len(hidden), 1, dtype=full) for _ in range(3))
         pull = torch.empty_like(hidden) if pull_needed else None
@@ -118,12 +118,9 @@ class _TokenLogps(torch.autograd.Function):
                 rest = rest * shrink + powers.sum(1, keepdim=True)
                 if slope is not None:
                     powers *= slope
-                powers = powers.to(dtype)
+                powers = ctx.kept.keep(rows, columns, powers, top) if keep else powers.to(dtype)
                 if pull_needed:
                     mean.mul_(shrink).add_(_factor(powers, dtype) @ w)
-                if powers.nbytes <= room:
-                    ctx.kept[rows.start, columns.start] = powers, top
-                    room -= powers.nbytes
 
             rest = top + rest.log2()
             chosen_slope = 1 - (chosen / softcap).square() if softcap else 1.0
@@ -153,20 +150,18 @@ class _TokenLogps(torch.autograd.Function):
         if not ctx.needs_input_grad[1]:
             return grad_hidden, None, None, None, None, None, None, None
 
-        grad_weight, pushed, full = torch.empty_like(weight), hidden * -grad, lse.dtype
+        grad_weight, pushed, full = ctx.kept.take_gradient(), hidden * -grad, lse.dtype
         with torch.autocast(hidden.device.type, enabled=False):
             for columns in blocks(len(weight), tile[1]):  # G.T @ hidden = (G / -g).T @ (-g hidden)
                 w = total = None
                 for rows in blocks(len(hidden), tile[0]):
-                    x = pushed[rows]
-                    if kept := ctx.kept.get((rows.start, columns.start)):
-                        powers, top = kept
-                        x = x * torch.exp2(top - lse[rows])
-                    else:
+                    powers, top = ctx.kept.take(rows, columns)
+                    if powers is None:
                         w = _factor(weight[columns], dtype) if w is None else w
                         logits, slope = tile_logits(_factor(hidden[rows], dtype), w, softcap)
-                        powers = _powers(logits, lse[rows], *_locate(target[rows], columns))
+                        powers = _powers(logits, top, *_locate(target[rows], columns))
                         powers = powers if slope is None else powers.mul_(slope)
+                    x = pushed[rows] * torch.exp2(top - lse[rows])
                     product = _factor(powers, dtype).T @ _factor(x, dtype)
                     total = product if total is None else total.to(full) + product
                 grad_weight[columns] = 0 if total is None else total

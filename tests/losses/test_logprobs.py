@@ -156,20 +156,32 @@ def test_number_of_matrix_products(hidden_grad, weight_grad, budget, products):
 
 @pytest.mark.parametrize(
     ("budget", "recomputed"),
-    [(12 * 40 * 8, 0), (12 * 40 * 8 - 1, 1), (12 * 40 * 8 // 2, 8), (12 * 40 * 8 // 2 - 1, 16)],
-    ids=["all fit", "all but one", "half", "less than half: none is kept"],
+    [(2240, 0), (2239, 1), (1120, 5), (1119, 12)],
+    ids=["all fit", "all but one", "half", "less than half: only those in the gradient"],
 )
 @pytest.mark.parametrize("softcap", [0.0, 2.0])
 def test_tiles_beyond_the_budget_are_computed_again(budget, recomputed, softcap):
+    """Of twelve tokens five fit the gradient, three of them a whole row of tiles; 7 * 40 numbers do not."""
     hidden, weight, target, grad = example(n=12, d=5, v=40)
     with Watch() as watch:
-        logps = token_logps(
-            hidden, weight, target, softcap=softcap, budget_bytes=budget, tile=(3, 10)
-        )  # 16 tiles of 240 bytes
+        logps = token_logps(hidden, weight, target, softcap=softcap, budget_bytes=budget, tile=(3, 10))
         got = gradients(logps, grad, hidden, weight)
     assert watch.products == 3 * 16 + recomputed
     want = gradients(oracle(hidden, weight, target, softcap), grad, hidden, weight)
     torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_is_kept_does_not_change_a_bit(dtype):
+    hidden, weight, target, grad = example(n=40, d=16, v=300, dtype=torch.float32)
+
+    def computed(budget):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+            logps = token_logps(hidden, weight, target, budget_bytes=budget, tile=(8, 64))
+        return logps, *gradients(logps, grad.float(), hidden, weight)
+
+    for budget in (40 * 300 * 2, 2**30):
+        assert all(map(torch.equal, computed(0), computed(budget)))
 
 
 def test_without_gradients_there_is_one_product_and_the_same_value():

@@ -1,0 +1,56 @@
+"""Tiles of token_logps that wait for the backward pass, mostly in memory that has to be there anyway.
+
+The backward pass writes the weight's gradient [V, D] part by part: for some columns of the vocabulary at a
+time, from the tiles of just these columns. Until then their part of the gradient is room for those tiles: the
+numbers of D tokens, of 2 D where bfloat16 is computed from float32 weights. Tiles of further tokens get
+memory of their own, up to a budget; what is beyond that is computed again.
+
+Letters: V vocabulary · D width · n rows (tokens) and c columns (ids) of a tile.
+"""
+
+import torch
+from torch import Tensor
+
+
+class KeptTiles:
+    """The memory of a weight's gradient, and what else is kept of the forward pass."""
+
+    def __init__(self, weight: Tensor, dtype: torch.dtype, rows: int, budget_bytes: int) -> None:
+        """weight [V, D]; `rows` tokens in all, whose numbers are kept in `dtype`.
+
+        Outside the gradient nothing is kept when less than half would fit: it would save too little.
+        """
+        self.weight, self.dtype = weight, dtype
+        self.gradient: Tensor | None = weight.new_empty(weight.shape)
+        self.inside = weight.shape[1] * weight.itemsize // dtype.itemsize  # tokens whose numbers fit there
+        outside = (rows - self.inside) * len(weight) * dtype.itemsize
+        self.left = budget_bytes if outside <= 2 * budget_bytes else 0  # bytes
+        self.tiles: dict[tuple[int, int], list[Tensor]] = {}
+        self.tops: dict[tuple[int, int], Tensor] = {}
+
+    def keep(self, rows: slice, columns: slice, tile: Tensor, top: Tensor) -> Tensor:
+        """tile [n, c] -> the same in `dtype`, kept where there is room. top [n, 1], small, is kept always."""
+        place = rows.start, columns.start
+        self.tops[place] = top
+        room = self.gradient[columns].flatten().view(self.dtype)[: self.inside * tile.shape[1]]
+        room = room.view(-1, tile.shape[1])[rows]
+        if len(room) == len(tile):
+            self.tiles[place] = [room.copy_(tile)]
+            return room
+        tile = tile.to(self.dtype)
+        rest = tile[len(room) :]
+        if rest.nbytes <= self.left:
+            self.left -= rest.nbytes
+            self.tiles[place] = [room.copy_(tile[: len(room)]), rest.clone()] if len(room) else [tile]
+        return tile
+
+    def take(self, rows: slice, columns: slice) -> tuple[Tensor | None, Tensor]:
+        """The tile, and its top. None for one that was not kept or was taken: its memory is used again."""
+        place = rows.start, columns.start
+        pieces = self.tiles.pop(place, [])
+        return (torch.cat(pieces) if len(pieces) > 1 else pieces[0] if pieces else None), self.tops[place]
+
+    def take_gradient(self) -> Tensor:
+        """Memory for the gradient, [V, D]. Write a part of it only when its columns' tiles are taken."""
+        gradient, self.gradient = self.gradient, None
+        return self.weight.new_empty(self.weight.shape) if gradient is None else gradient
