@@ -15,8 +15,8 @@ from torch import Tensor
 class KeptTiles:
     """The memory of a weight's gradient, and what else is kept of the forward pass."""
 
-    def __init__(self, weight: Tensor, dtype: torch.dtype, rows: int, budget_bytes: int) -> None:
-        """weight [V, D]; `rows` tokens in all, whose numbers are kept in `dtype`.
+    def __init__(self, weight: Tensor, dtype: torch.dtype, rows: int, width: int, budget_bytes: int) -> None:
+        """weight [V, D]; `rows` tokens in all, whose numbers are kept in `dtype`; tiles of `width` columns.
 
         Outside the gradient nothing is kept when less than half would fit: it would save too little.
         """
@@ -26,12 +26,14 @@ class KeptTiles:
         outside = (rows - self.inside) * len(weight) * dtype.itemsize
         self.left = budget_bytes if outside <= 2 * budget_bytes else 0  # bytes
         self.tiles: dict[tuple[int, int], list[Tensor]] = {}
-        self.tops: dict[tuple[int, int], Tensor] = {}
+        # In one piece: small ones that stay among large ones that go would leave gaps everywhere.
+        full = torch.promote_types(dtype, torch.float32)
+        self.width, self.tops = width, weight.new_empty(-(-len(weight) // width), rows, 1, dtype=full)
 
     def keep(self, rows: slice, columns: slice, tile: Tensor, top: Tensor) -> Tensor:
         """tile [n, c] -> the same in `dtype`, kept where there is room. top [n, 1], small, is kept always."""
         place = rows.start, columns.start
-        self.tops[place] = top
+        self.tops[columns.start // self.width, rows] = top
         room = self.gradient[columns].flatten().view(self.dtype)[: self.inside * tile.shape[1]]
         room = room.view(-1, tile.shape[1])[rows]
         if len(room) == len(tile):
@@ -48,7 +50,8 @@ class KeptTiles:
         """The tile, and its top. None for one that was not kept or was taken: its memory is used again."""
         place = rows.start, columns.start
         pieces = self.tiles.pop(place, [])
-        return (torch.cat(pieces) if len(pieces) > 1 else pieces[0] if pieces else None), self.tops[place]
+        tile = torch.cat(pieces) if len(pieces) > 1 else pieces[0] if pieces else None
+        return tile, self.tops[columns.start // self.width, rows]
 
     def take_gradient(self) -> Tensor:
         """Memory for the gradient, [V, D]. Write a part of it only when its columns' tiles are taken."""

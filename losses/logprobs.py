@@ -30,6 +30,7 @@ from losses.row_logps import row_logps
 
 KEPT_TILES_BUDGET = 256 * 2**20  # bytes
 TILE = (1024, 1024)  # rows (tokens) x columns (vocabulary): 4 MiB in float32 stays in a CPU's cache
+PART = 256  # of the width, where all rows are summed at once
 # Without instructions for it a CPU multiplies numbers in bfloat16 ten times as slowly as in float32.
 SLOW_BFLOAT16 = not getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)()
 LOG2_E = 1.4426950408889634  # exponentials are taken base 2: torch.exp is slow on CPU where it underflows
@@ -96,7 +97,7 @@ class _TokenLogps(torch.autograd.Function):
     def forward(ctx, hidden, weight, target, softcap, budget_bytes, tile, dtype, grad_enabled):
         pull_needed = grad_enabled and ctx.needs_input_grad[0]
         keep = grad_enabled and ctx.needs_input_grad[1]
-        ctx.kept = KeptTiles(weight, dtype, len(hidden), budget_bytes) if keep else None
+        ctx.kept = KeptTiles(weight, dtype, len(hidden), tile[1], budget_bytes) if keep else None
         full = torch.promote_types(dtype, torch.float32)
         logps, missed, lse = (hidden.new_empty(len(hidden), 1, dtype=full) for _ in range(3))
         pull = torch.empty_like(hidden) if pull_needed else None
@@ -150,7 +151,7 @@ class _TokenLogps(torch.autograd.Function):
         if not ctx.needs_input_grad[1]:
             return grad_hidden, None, None, None, None, None, None, None
 
-        grad_weight, pushed, full = ctx.kept.take_gradient(), hidden * -grad, lse.dtype
+        grad_weight, full = ctx.kept.take_gradient(), lse.dtype
         with torch.autocast(hidden.device.type, enabled=False):
             for columns in blocks(len(weight), tile[1]):  # G.T @ hidden = (G / -g).T @ (-g hidden)
                 w = total = None
@@ -161,14 +162,16 @@ class _TokenLogps(torch.autograd.Function):
                         logits, slope = tile_logits(_factor(hidden[rows], dtype), w, softcap)
                         powers = _powers(logits, top, *_locate(target[rows], columns))
                         powers = powers if slope is None else powers.mul_(slope)
-                    x = pushed[rows] * torch.exp2(top - lse[rows])
+                    x = hidden[rows] * (torch.exp2(top - lse[rows]) * -grad[rows])
                     product = _factor(powers, dtype).T @ _factor(x, dtype)
                     total = product if total is None else total.to(full) + product
                 grad_weight[columns] = 0 if total is None else total
         places = torch.arange(len(target), device=target.device)  # equal targets are summed at one of them
         owner = target.new_zeros(len(weight)).scatter_reduce_(0, target, places, "amax")[target]
-        pull_up = lse.new_zeros(hidden.shape).index_add_(0, owner, hidden * (grad * missed))
-        grad_weight[target] = (grad_weight[target] + pull_up[owner]).to(weight.dtype)
+        for part in blocks(hidden.shape[1], PART):
+            x, rows_of = hidden[:, part] * (grad * missed), grad_weight[:, part]
+            pull_up = torch.zeros_like(x).index_add_(0, owner, x)[owner]
+            rows_of[target] = (rows_of[target] + pull_up).to(weight.dtype)
         return grad_hidden, grad_weight, None, None, None, None, None, None
 
 

@@ -36,7 +36,7 @@ def taken(kept):
 @pytest.mark.parametrize("weight", [torch.randn(V, D), torch.randn(D, V).T], ids=["by row", "by column"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_tiles_last_until_the_gradient_of_their_columns_is_written(weight, dtype):
-    kept = KeptTiles(weight, dtype, 7, 2**20)
+    kept = KeptTiles(weight, dtype, 7, 5, 2**20)
     want, got = fill(kept), taken(kept)
     assert len(got) == 9
     for place, (tile, top) in want.items():
@@ -54,7 +54,7 @@ def test_tiles_last_until_the_gradient_of_their_columns_is_written(weight, dtype
     ],
 )
 def test_what_does_not_fit_the_gradient_is_kept_within_the_budget(budget, outside):
-    kept = KeptTiles(torch.randn(V, D), torch.float32, 7, budget)
+    kept = KeptTiles(torch.randn(V, D), torch.float32, 7, 5, budget)
     want, got = fill(kept), taken(kept)
     assert [place for place, (tile, _) in got.items() if tile is None] == [
         (row, column) for column in (0, 5, 10) for row in (3, 6) if (row, column) not in outside
@@ -65,7 +65,7 @@ def test_what_does_not_fit_the_gradient_is_kept_within_the_budget(budget, outsid
 
 
 def test_tiles_in_the_gradient_take_no_memory_of_their_own():
-    kept = KeptTiles(torch.randn(V, D), torch.bfloat16, 7, 0)
+    kept = KeptTiles(torch.randn(V, D), torch.bfloat16, 7, 5, 0)
     fill(kept)
     start = kept.gradient.data_ptr()
     assert len(kept.tiles) == 9
@@ -73,7 +73,7 @@ def test_tiles_in_the_gradient_take_no_memory_of_their_own():
 
 
 def test_a_tile_is_taken_once_its_top_more_often():
-    kept = KeptTiles(torch.randn(V, D), torch.float32, 7, 2**20)
+    kept = KeptTiles(torch.randn(V, D), torch.float32, 7, 5, 2**20)
     want = fill(kept)
     for tile in (want[3, 5][0], None):
         got, top = kept.take(ROWS[1], COLUMNS[1])
@@ -82,7 +82,7 @@ def test_a_tile_is_taken_once_its_top_more_often():
 
 
 def test_the_gradient_is_handed_out_once_then_there_is_another():
-    kept = KeptTiles(torch.randn(V, D), torch.float32, 7, 0)
+    kept = KeptTiles(torch.randn(V, D), torch.float32, 7, 5, 0)
     first, second = kept.take_gradient(), kept.take_gradient()
     assert first.shape == second.shape == (V, D)
     assert first.data_ptr() != second.data_ptr()
