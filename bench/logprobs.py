@@ -4,6 +4,7 @@
     python bench/logprobs.py --sizes small      a minute on two cores
     python bench/logprobs.py --sizes gpu --dtypes bf16 --limit-gb 40       heads of Qwen2.5-Coder 1.5B and 7B
 
+"recomputed" has no budget for tiles; a CPU still keeps those that fit the memory of the gradient.
 Columns: median seconds, the ratio to the three bare products (X W^T, G W, G^T X, all in that dtype, with
 their logits-sized results), and memory beyond inputs and gradients (a CPU's in a process of its own). Rounds
 are interleaved: every method once, then every method again. A dash: the method is not installed, or would

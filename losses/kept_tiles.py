@@ -22,8 +22,8 @@ class KeptTiles:
         """
         self.weight, self.dtype = weight, dtype
         self.gradient: Tensor | None = weight.new_empty(weight.shape)
-        self.inside = weight.shape[1] * weight.itemsize // dtype.itemsize  # tokens whose numbers fit there
-        outside = (rows - self.inside) * len(weight) * dtype.itemsize
+        inside = weight.shape[1] * weight.itemsize // dtype.itemsize  # tokens whose numbers fit there
+        outside = (rows - inside) * len(weight) * dtype.itemsize
         self.left = budget_bytes if outside <= 2 * budget_bytes else 0  # bytes
         self.tiles: dict[tuple[int, int], list[Tensor]] = {}
         # In one piece: small ones that stay among large ones that go would leave gaps everywhere.
@@ -34,8 +34,7 @@ class KeptTiles:
         """tile [n, c] -> the same in `dtype`, kept where there is room. top [n, 1], small, is kept always."""
         place = rows.start, columns.start
         self.tops[columns.start // self.width, rows] = top
-        room = self.gradient[columns].flatten().view(self.dtype)[: self.inside * tile.shape[1]]
-        room = room.view(-1, tile.shape[1])[rows]
+        room = self.gradient[columns].view(self.dtype).view(-1, tile.shape[1])[rows]
         if len(room) == len(tile):
             self.tiles[place] = [room.copy_(tile)]
             return room
@@ -48,10 +47,11 @@ class KeptTiles:
 
     def take(self, rows: slice, columns: slice) -> tuple[Tensor | None, Tensor]:
         """The tile, and its top. None for one that was not kept or was taken: its memory is used again."""
-        place = rows.start, columns.start
-        pieces = self.tiles.pop(place, [])
-        tile = torch.cat(pieces) if len(pieces) > 1 else pieces[0] if pieces else None
-        return tile, self.tops[columns.start // self.width, rows]
+        top = self.tops[columns.start // self.width, rows]
+        pieces = self.tiles.pop((rows.start, columns.start), None)
+        if pieces is None:
+            return None, top
+        return (pieces[0] if len(pieces) == 1 else torch.cat(pieces)), top
 
     def take_gradient(self) -> Tensor:
         """Memory for the gradient, [V, D]. Write a part of it only when its columns' tiles are taken."""
