@@ -10,7 +10,8 @@ Changes against dpo.py: the link from probability ratio u = exp(r) to reward is 
     alpha        f' = (1 - exp(-alpha r)) / alpha,   0 < alpha < 1; towards 0 reverse, at 1 forward KL
 
 TRL's coefficient for the last is 1 - alpha. exp(-r) of a sum over hundreds of tokens overflows; exponents
-are clamped at 80, beyond which that side has no gradient.
+are clamped at 30, beyond which that side has no gradient. (TRL clamps at 80. There the loss still fits
+float32, but from about 40 on the norm of its gradient, a sum of squares, does not: it cannot be clipped.)
 """
 
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from losses.types import PairLogps, PreferenceLoss, log_ratios
 
-LARGEST_EXPONENT = 80.0  # exp(80) = 5.5e34 still fits float32
+LARGEST_EXPONENT = 30.0  # exp(30) = 1e13, gradients of weights some hundred times that; 1e19 has a square
 
 
 def reward_link(log_ratio: Tensor, divergence: str, alpha: float) -> Tensor:

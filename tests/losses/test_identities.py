@@ -591,6 +591,17 @@ def test_alpha_dpo_passes_no_gradient_through_its_margin():
 # combinations
 
 
+@pytest.mark.parametrize("divergence", ["forward_kl", "alpha"])
+@pytest.mark.parametrize("ratio", [-25.0, -45.0, -79.0, -400.0])
+def test_gradients_of_unlikely_completions_can_be_squared_in_float32(divergence, ratio):
+    """So that their norm is finite, though a weight's gradient is some hundred times that of a log-prob."""
+    chosen = torch.tensor([ratio], requires_grad=True)
+    policy = PairLogps(chosen, torch.tensor([-1.0]), None, None)
+    zero = PairLogps(*torch.zeros(2, 1), None, None)
+    f_divergence_loss(policy, zero, beta=0.1, divergence=divergence).losses.sum().backward()
+    assert (1e4 * chosen.grad).square().isfinite()
+
+
 def test_a_mixture_is_the_weighted_sum_and_feeds_each_memory():
     def dpo(policy, reference):
         return dpo_loss(policy, reference, beta=0.1)

@@ -6,7 +6,7 @@ for trainer and model that hands it chosen log-probs. Documented exceptions, whe
 - sigmoid ignores label_smoothing (cDPO is not in TRL's DPO trainer); its CPO trainer has it.
 - bco_pair has no running shift: compare with shift=False.
 - sft and CPO's likelihood average over the tokens of the batch: sft_token.
-- alpha divergence: TRL's coefficient is 1 - alpha, and clamps the exponent at 80 like ours.
+- alpha divergence: TRL's coefficient is 1 - alpha, and clamps the exponent at 80, ours at 30.
 - WPO is not clamped at 1: compare with clamp=False.
 - ORPO returns +log sigmoid and subtracts it later; its own likelihood covers the prompt too.
 - TPO's likelihood is of a third, gold answer, which a pair does not have: here that is the chosen one.
