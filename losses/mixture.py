@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from losses.contract import takes
+from losses.contract import functions, takes
 from losses.types import LossFunction, PairLogps, PreferenceLoss
 
 
@@ -31,6 +31,8 @@ def mixture_loss(
         raise ValueError(
             f"mixture has {len(parts)} parts and {len(weights)} weights, expected as many of each"
         )
+    if any(takes(part, "state") and mixture_loss in functions(part) for part in parts):
+        raise ValueError("a mixture that remembers is part of a mixture: write its parts into the outer list")
     remembered = iter([None] * len(parts) if state is None else state)
     measured = {"log_weight": log_weight, "forward_kl": forward_kl, "reverse_kl": reverse_kl, "kl": kl}
     outcomes = []

@@ -646,6 +646,12 @@ def test_only_parts_that_remember_have_a_row_of_memory():
     close(second, bco(POLICY, REFERENCE, state=bco(POLICY, REFERENCE).state))
 
 
+def test_a_memory_two_mixtures_deep_is_refused():
+    inner = partial(mixture_loss, parts=[partial(bco_loss, beta=0.1)], weights=[1.0])
+    with pytest.raises(ValueError, match="write its parts into the outer list"):
+        mixture_loss(POLICY, REFERENCE, parts=[dpo_loss, inner], weights=[1.0, 1.0])
+
+
 def test_a_mixture_needs_a_weight_for_each_part():
     with pytest.raises(ValueError, match="2 parts and 1 weights"):
         mixture_loss(POLICY, REFERENCE, parts=[dpo_loss, dpo_loss], weights=[1.0])
