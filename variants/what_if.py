@@ -23,7 +23,7 @@ from torch import Tensor
 from conf.loss_function import loss_function
 from conf.program import checkpoint_folder, program
 from conf.schema import Config
-from data.columns import read_columns
+from data.columns import is_columns, read_columns, read_reference
 from data.jsonl import write_json
 from data.pairs import collate
 from data.reference_cache import Sides
@@ -121,8 +121,8 @@ def main(cfg: Config) -> None:
     start = checkpoint_folder(cfg, cfg.run.init)
     pairs = training_pairs(cfg, load_tokenizer(start))
     weights = read_columns(cfg.data.weights, pairs) if cfg.data.weights else None
-    if (cfg.run.reference or "").endswith(".safetensors"):
-        reference_columns = read_columns(cfg.run.reference, pairs)
+    if is_columns(cfg.run.reference):
+        reference_columns = read_reference(cfg.run.reference, pairs)
     else:
         reference_columns = cached_logps(
             cfg, checkpoint_folder(cfg, cfg.run.reference or cfg.run.init), pairs

@@ -81,6 +81,12 @@ def test_a_trained_policy_is_scored_once_and_saturates(run, capsys):
     assert "batch" not in capsys.readouterr().err  # no progress bar: nothing was scored again
 
 
+def test_the_reference_may_be_left_out(run):
+    assert run(what_if.main, "+variant=what_if", "variant.losses=[simpo]", "run.reference=none") == 0
+    found = json.loads(Path("out/quickstart/what_if.json").read_text())["losses"]
+    assert found["(this run's)"]["value"] != pytest.approx(math.log(2), abs=1e-3)  # the policy is not 0
+
+
 def test_an_unknown_loss_is_one_line(run, capsys):
     assert run(what_if.main, "+variant=what_if", "variant.losses=[ppo]") == 1
     assert "no loss ppo in conf/loss; there are alpha_divergence" in capsys.readouterr().err
