@@ -63,13 +63,17 @@ def labelled(judged: dict[str, list[Judged]], per_problem: int | None) -> list[J
 
 
 def one_sided(judged: Judged, prompt: str, tokenizer: Tokenizer) -> PreferencePair:
-    """The answer on the side of its label; the other side is the end token. Sampled ids are kept."""
+    """The answer on the side of its label; the other is empty, or a line end where the answer is empty too.
+
+    So the sides differ, as those of a pair must. Sampled ids are kept.
+    """
     completion, result = judged
     side, other = SIDES if result.verdict == Verdict.PASSED else SIDES[::-1]
-    row = {side: completion.text, other: "", "meta": {"side": side, "tokenizer": tokenizer.digest}}
+    text = "" if completion.text else "\n"
+    row = {side: completion.text, other: text, "meta": {"side": side, "tokenizer": tokenizer.digest}}
     if completion.ids:
-        end = tokenizer.completion_ids("")
-        row |= {"prompt_ids": completion.prompt_ids, f"{side}_ids": completion.ids, f"{other}_ids": end}
+        ids = tokenizer.completion_ids(text)
+        row |= {"prompt_ids": completion.prompt_ids, f"{side}_ids": completion.ids, f"{other}_ids": ids}
     return PreferencePair(completion.task_id, prompt, **row)
 
 

@@ -16,7 +16,7 @@ from losses.kto import kto_loss
 from model.checkpoint import load_model
 from train_dpo import completion_logps, pair_sums
 from variants import train_measured, unpaired
-from variants.unpaired import describe, labelled, side_weights
+from variants.unpaired import describe, labelled, one_sided, side_weights
 
 PASSED, WRONG, BROKEN = Verdict.PASSED, Verdict.WRONG_ANSWER, Verdict.INTERNAL_ERROR
 
@@ -45,6 +45,19 @@ def test_an_unfinished_answer_is_no_label():
 def test_weights_are_1_on_the_labelled_side_and_0_on_the_other():
     pair = PreferencePair("t", "", "a", "", [1], [2, 3, 9], [9], {"side": "chosen"})
     assert [side.tolist() for side in side_weights(pair)] == [[1, 1, 1], [0]]
+
+
+@pytest.mark.parametrize("sampled", [True, False])
+def test_an_empty_answer_keeps_its_row(tiny_policy, tmp_path, sampled):
+    tokenizer = load_tokenizer(tiny_policy)
+    ids = (tokenizer.prompt_ids("def f():"), tokenizer.completion_ids("")) if sampled else ([], [])
+    empty = Completion("t", 0, "", *ids, temperature=1.0)
+    row = one_sided((empty, ExecutionResult("t", 0, WRONG)), "def f():", tokenizer)
+    write_jsonl(tmp_path / "labels.jsonl", [row])
+    (pair,), dropped = read_pairs(tmp_path / "labels.jsonl", tokenizer, max_prompt=64, max_completion=64)
+    assert not dropped
+    assert pair.rejected_ids == tokenizer.completion_ids("")
+    assert [side.sum() for side in side_weights(pair)] == [0, 1]
 
 
 def test_the_balance_is_the_papers():
