@@ -7,8 +7,9 @@ under the reference,
 
 `penalty` is the paper's lambda, 50 (5 to 500 tried), with beta 0.3. Public implementations that add or even
 subtract the penalty outside the sigmoid differ from the paper. Below the reference the gradient on the chosen
-log-prob is up to 1 + lambda times DPO's: clip. Exactly at it the subgradient of max is 0; but the reference
-was scored in other batches, so rounding puts about half of a first step's pairs below.
+log-prob is at least 1 + lambda times DPO's, and up to beta (1 + lambda): clip. Exactly at it the subgradient
+of max is 0; but the reference was scored in other batches, so rounding puts about half of a first step's
+pairs below.
 """
 
 import torch.nn.functional as F

@@ -5,7 +5,7 @@ Changes against dpo.py: no reference; log-probs per token; a target margin gamma
     loss = -log sigmoid(beta * (log pi(chosen)/n_chosen - log pi(rejected)/n_rejected) - gamma)
 
 Code exists with `gamma` and with gamma / beta; here it is `gamma_beta_ratio`, as in the authors' later
-releases. beta is 2 to 10 and the ratio 0.3 to 0.8. Nothing holds the policy near its start: learning rate
+releases. beta is 2 to 10 and the ratio 0.1 to 0.8. Nothing holds the policy near its start: learning rate
 below 1e-6.
 """
 
