@@ -16,7 +16,6 @@ import os
 import pickle
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -387,34 +386,45 @@ def save_model(
     model's own parameters when those are sharded.
     """
     folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    staging = folder.with_name(f".{folder.name}.writing")
+    shutil.rmtree(staging, ignore_errors=True)  # what a killed process left
+    staging.mkdir(parents=True)
     try:
-        staging.chmod(0o755)
         state = merged_state(model, state)
         write_weights(published_tensors(model), state, staging, shard_bytes)
         config = _published_config(model, state["embedding.weight"].dtype)
         (staging / "config.json").write_text(json.dumps(config, indent=2) + "\n")
         if tokenizer_from is not None:
             copy_tokenizer(Path(tokenizer_from), staging)
-        _replace(staging, folder)
+        put_in_place(staging, folder)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
 
 
-def _replace(staging: Path, folder: Path) -> None:
-    """Rename `staging` to `folder`; what stood there goes only when the new one is in place."""
-    previous = folder.with_name(f"{staging.name}.previous")
+def put_in_place(staging: Path, folder: Path) -> None:
+    """Rename `staging`, once it is on the disk, to `folder`; what stood there goes only after that."""
+    for path in staging.rglob("*"):
+        if path.is_file():
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+    previous = folder.with_name(f".{folder.name}.previous")
     if folder.exists():
+        shutil.rmtree(previous, ignore_errors=True)
         folder.rename(previous)
     try:
         staging.rename(folder)
     except OSError:
-        if previous.exists():
-            previous.rename(folder)
+        take_back(folder)
         raise
     shutil.rmtree(previous, ignore_errors=True)
+
+
+def take_back(folder: Path) -> None:
+    """Undo a `put_in_place` that was killed between its two renames."""
+    previous = folder.with_name(f".{folder.name}.previous")
+    if previous.exists() and not folder.exists():
+        previous.rename(folder)
 
 
 def _published_config(model: Transformer, dtype: torch.dtype) -> dict[str, Any]:
@@ -471,8 +481,6 @@ def write_safetensors(path: Path, entries: dict[str, dict], tensors: Iterator[tu
         file.write(len(header).to_bytes(8, "little") + header)
         for _, (_, tensor) in zip(entries, tensors, strict=False):
             file.write(tensor.view(-1).view(torch.uint8).numpy().data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def copy_tokenizer(source: Path, target: Path) -> None:

@@ -4,7 +4,6 @@ the log of its metrics, and the state that makes a resumed run equal to an unint
 import json
 import math
 import os
-import shutil
 import signal
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from model.checkpoint import load_model, save_model
+from model.checkpoint import load_model, put_in_place, save_model, take_back
 from model.distributed import first, gather, largest, scatter, setup, several, shard, total, wait
 from model.lora import adapted, add_adapters, load_adapters, save_adapters
 from model.memory import keep_freed_memory
@@ -108,7 +107,7 @@ class Metrics:
         self.counts: dict[str, int] = {}
 
     def add(self, **values: Tensor) -> None:
-        """Each value [n]: one number per pair."""
+        """Each value [n] or []: numbers that count alike, of pairs, tokens or steps."""
         for name, value in values.items():
             value = value.detach()
             self.sums[name] = self.sums.get(name, 0.0) + value.sum()
@@ -284,10 +283,7 @@ def save_checkpoint(
 
     The files are the same for any number of processes, so a run may go on with another one.
     """
-    staging, previous = (folder.with_name(f".{folder.name}.{state}") for state in ("saving", "previous"))
-    if first():
-        for leftover in (staging, previous):
-            shutil.rmtree(leftover, ignore_errors=True)
+    staging = folder.with_name(f".{folder.name}.saving")
     save_policy(model, staging, tokenizer_from=tokenizer_from)
     state = gather({"optimizer": optimizer.state_dict(), "loss_state": loss_state})
     if first():
@@ -295,21 +291,13 @@ def save_checkpoint(
         training.mkdir()
         torch.save(state | {"rng": torch.get_rng_state()}, training / "state.pt")
         (training / "position.json").write_text(json.dumps(position, indent=2))
-        if folder.exists():
-            folder.rename(previous)
-        staging.rename(folder)
-        shutil.rmtree(previous, ignore_errors=True)
+        put_in_place(staging, folder)
     wait()
 
 
 def read_position(folder: Path) -> dict | None:
-    """The position saved with a checkpoint, None when there is none.
-
-    A save that was killed between its two renames left the previous checkpoint beside; it is taken back.
-    """
-    previous = folder.with_name(f".{folder.name}.previous")
-    if not folder.exists() and previous.exists():
-        previous.rename(folder)
+    """The position saved with a checkpoint, None when there is none."""
+    take_back(folder)
     path = folder / "training" / "position.json"
     try:
         return json.loads(path.read_text()) if path.exists() else None

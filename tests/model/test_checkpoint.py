@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import model.checkpoint as checkpoint
-from model.checkpoint import load_model, module_digest, read_config, save_model, weights_digest
+from model.checkpoint import load_model, module_digest, read_config, save_model, take_back, weights_digest
 from model.rotary import Rope
 from model.transformer import ModelConfig, Transformer
 
@@ -292,6 +292,41 @@ def test_saving_replaces_a_folder_as_a_whole(folder):
     save_model(model, folder)
     assert not (folder / "leftover.txt").exists()
     assert module_digest(load_model(folder)) == module_digest(model)
+    assert [path.name for path in folder.parent.iterdir()] == ["m"]
+
+
+def test_what_a_killed_save_left_is_cleared_away(folder):
+    for left in (".m.writing", ".m.previous"):
+        folder.with_name(left).mkdir()
+        folder.with_name(left).joinpath("half").touch()
+    model = random_model(CONFIGS["qwen2"])
+    save_model(model, folder)
+    assert module_digest(load_model(folder)) == module_digest(model)
+    assert [path.name for path in folder.parent.iterdir()] == ["m"]
+
+
+def test_a_save_killed_between_its_two_renames_is_undone_where_there_is_no_new_one(folder):
+    before = weights_digest(folder)
+    folder.rename(folder.with_name(".m.previous"))
+    take_back(folder)
+    assert weights_digest(folder) == before
+    folder.with_name(".m.previous").mkdir()
+    take_back(folder)
+    assert weights_digest(folder) == before
+
+
+def test_a_folder_that_cannot_be_put_in_place_leaves_the_old_one(folder, monkeypatch):
+    before, real = weights_digest(folder), Path.rename
+
+    def rename(path, target):
+        if path.name == ".m.writing":
+            raise OSError("Permission denied")
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(OSError, match="Permission"):
+        save_model(random_model(CONFIGS["qwen2"]), folder)
+    assert weights_digest(folder) == before
     assert [path.name for path in folder.parent.iterdir()] == ["m"]
 
 
