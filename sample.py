@@ -21,6 +21,7 @@ import torch
 from omegaconf import OmegaConf
 from tqdm import tqdm
 
+from conf.objective import code_of
 from conf.program import checkpoint_folder, innermost, program, samples_folder
 from conf.schema import Config
 from data.json_files import noted
@@ -286,6 +287,8 @@ def sample_completions(cfg: Config) -> Path:
         "seed": cfg.run.seed,
         "dtype": compute.dtype,
     }
+    if hook:
+        identity["hook_code"] = code_of(hook)
     with only_writer(path):
         if claim(path, identity):
             print(f"found      {path}: {len(prompts)} problems x {decode.n + decode.greedy} completions")

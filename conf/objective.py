@@ -4,7 +4,7 @@ import ast
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from data.columns import columns_digest, is_columns
 from data.jsonl import digest, free_place, only_writer, write_provenance
 from losses.contract import functions
 from losses.types import LossFunction
-from model.checkpoint import weights_digest
+from model.checkpoint import take_back, weights_digest
 from model.training import read_position
 
 HARMLESS = r".*_every|microbatch|max_steps"  # of optim: when, how and how far, not what is computed
@@ -33,7 +33,7 @@ def training_objective(cfg: Config, dtype: str, loss: LossFunction | None, **inp
     if loss is not None:
         inputs |= {
             "loss": OmegaConf.to_container(cfg.loss, resolve=True),
-            "loss_code": loss_code(loss),
+            "loss_code": code_of(loss),
             "weights": cfg.data.weights and columns_digest(cfg.data.weights),
             "reference": reference_digest(cfg),
         }
@@ -58,11 +58,11 @@ def reference_digest(cfg: Config) -> str | None:
     return weights_digest(folder)
 
 
-def loss_code(loss: LossFunction) -> dict[str, str]:
-    """{module: digest} of the code behind a loss: of its function, of losses among its settings, and of what
+def code_of(function: Callable) -> dict[str, str]:
+    """{module: digest} of the code behind a loss or hook: of its function, those among its settings, and what
     these import from their own folder or from losses/. Comments, docstrings and layout do not count."""
     found: dict[str, str] = {}
-    waiting, ours = [function.__module__ for function in functions(loss)], source(functions.__module__).parent
+    waiting, ours = [one.__module__ for one in functions(function)], source(functions.__module__).parent
     while waiting:
         name = waiting.pop()
         file = source(name)
@@ -108,6 +108,7 @@ def claim_output(folder: Path, objective: dict, last_step: int, start: Path | No
     if start is not None and start.resolve() == folder.resolve():
         raise ValueError(f"{folder} is where this run begins and where it would be saved; set run.name")
     reserve(folder)
+    take_back(folder.with_name(f"{folder.name}-best"))
     objective = json.loads(json.dumps(objective))
     position = read_position(folder)
     if position is None:

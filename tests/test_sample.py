@@ -1,6 +1,7 @@
 """sample.py: the file it writes, resuming, and a prompt on the terminal."""
 
 import dataclasses
+import importlib
 import json
 import shutil
 import sys
@@ -254,6 +255,20 @@ def test_a_hook_is_named_in_the_configuration(tiny_policy, tmp_path):
     cfg = config(tiny_policy, tmp_path, "decode.logits_hook=a_hook.forbid_everything_but_seven")
     for row in read_jsonl(sample.sample_completions(cfg)):
         assert row["ids"] == [7] * 8
+
+
+def test_samples_of_a_hook_that_was_edited_are_moved_aside(tiny_policy, tmp_path, monkeypatch, capsys):
+    """A comment more changes nothing."""
+    monkeypatch.syspath_prepend(tmp_path)
+    cfg = config(tiny_policy, tmp_path, "decode.logits_hook=edited_hook.hook")
+    said = []
+    for code in ("logits", "logits  # as it is", "logits / 2"):
+        (tmp_path / "edited_hook.py").write_text(f"def hook(logits, ids):\n    return {code}\n")
+        sys.modules.pop("edited_hook", None)
+        importlib.invalidate_caches()
+        sample.sample_completions(cfg)
+        said.append(capsys.readouterr().out.split()[0])
+    assert said == ["sampled", "found", "moved"]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 import train_dpo
 import train_sft
 from conf.loss_function import loss_function
-from conf.objective import loss_code
+from conf.objective import code_of
 from tests.conftest import compose_config
 from tests.data.test_jsonl import other_program
 from tests.test_train_sft import SMALL as SMALL_SFT
@@ -78,7 +78,7 @@ def test_a_run_that_did_not_note_the_code_of_its_loss_is_the_same(train, capsys)
 def test_the_code_of_a_loss_is_that_of_all_its_parts_and_what_they_import():
     def modules(name: str) -> set[str]:
         return {
-            module.removeprefix("losses.") for module in loss_code(loss_function(compose_config(name).loss))
+            module.removeprefix("losses.") for module in code_of(loss_function(compose_config(name).loss))
         }
 
     assert modules("loss=dpo") == {"dpo", "types"}
@@ -91,7 +91,7 @@ def test_the_code_of_a_loss_elsewhere_is_that_of_losses_it_calls_too(tmp_path, m
     monkeypatch.syspath_prepend(tmp_path)
     Path(tmp_path, "loss_elsewhere.py").write_text(LOSS.replace("from .scale import SCALE", "SCALE = 1.0"))
     mine = ("loss._target_=loss_elsewhere.my_loss", "~loss.label_smoothing")
-    assert set(loss_code(loss_function(compose_config(*mine).loss))) == {
+    assert set(code_of(loss_function(compose_config(*mine).loss))) == {
         "loss_elsewhere",
         "losses.dpo",
         "losses.types",
