@@ -60,7 +60,8 @@ def read_demonstrations(cfg: Config) -> list[dict]:
     for number, row in iterate_jsonl(toy.path):
         if not (isinstance(row.get("prompt"), str) and isinstance(row.get("completion"), str)):
             raise ValueError(f"{toy.path}, line {number}: prompt and completion must be text")
-        rows.append({"task_id": f"line-{number}"} | row)
+        name = row.get("task_id")
+        rows.append(row | {"task_id": f"line-{number}" if name is None else str(name)})
     return rows
 
 

@@ -49,5 +49,6 @@ def pair_with_ids(row: dict, tokenizer: Tokenizer, where: str) -> PreferencePair
     empty = [side for side in SIDES if not ids[side]]
     if empty:
         raise ValueError(f"{where}: {empty[0]} has no tokens")
-    row = {"task_id": f"prompt-{digest(ids['prompt'])}"} | row
+    name = row.get("task_id")
+    row = row | {"task_id": f"prompt-{digest(ids['prompt'])}" if name is None else str(name)}
     return as_record(PreferencePair, row | {f"{side}_ids": list(ids[side]) for side in SIDES}, where)

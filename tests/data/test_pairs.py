@@ -147,6 +147,17 @@ def test_a_row_whose_meta_is_null_has_none(tmp_path):
     assert null.meta == {"made_from": "text"}
 
 
+def test_a_problem_is_named_by_text_and_one_without_a_name_by_its_prompt(tmp_path):
+    row = {"prompt": "p", "chosen": "c", "rejected": "r"}
+    names = [{"task_id": 7}, {"task_id": None}, {}, {"prompt": "q", "task_id": None}]
+    path = write(tmp_path / "pairs.jsonl", *(row | name for name in names))
+    pairs, _ = read_pairs(path, ByteTokenizer(), max_prompt=9, max_completion=9)
+    number, null, absent, other = (pair.task_id for pair in pairs)
+    assert number == "7"
+    assert null == absent
+    assert null != other
+
+
 def test_rows_that_do_not_fit_are_dropped_and_counted_never_cut(tmp_path):
     rows = [
         {"prompt": p, "chosen": c, "rejected": r}
