@@ -135,23 +135,25 @@ def reference_columns(
     same = reference == start and (done == 0 or cfg.model.lora.rank > 0)
     where = {"dtype": compute.dtype, "device": compute.device.type}
     cache = ReferenceCache(cfg.run.cache, weights=weights_digest(reference), **where)
-    absent = sum(not cache.has(pair) for pair in pairs)
+    absent = on_first(cache.lacking, pairs)  # others add to the cache meanwhile: one answer for all processes
+    cache.read()
     if same or absent:
         model = policy if same else load_policy(reference, None, compute)
         rescore = partial(score, model, compute)
-        sample = [pairs[i] for i in epoch_order(len(pairs), cfg.run.seed, 2**31)[:8]]
+        order = epoch_order(len(pairs), cfg.run.seed, 2**31)[:8]
+        sample = next(microbatches([token_count(pairs[i]) for i in order], cfg.optim.microbatch))
         with disabled(model):
             bar = partial(progress, desc="reference", unit="batch")
-            fill(cache, pairs, rescore, cfg.optim.microbatch, bar, share)
+            fill(cache, [pairs[i] for i in absent], rescore, cfg.optim.microbatch, bar, share)
             wait()
             cache.read()  # what the other processes scored
-            worst = disagreement(cache, sample, rescore)
+            worst = disagreement(cache, [pairs[order[i]] for i in sample], rescore)
         if worst > STEP_0_TOLERANCE[compute.dtype]:  # the loss would not start at log 2
             raise ValueError(
                 f"{cache.folder} disagrees with its model by {worst:.3g} nats on a token (rounding explains "
                 f"{STEP_0_TOLERANCE[compute.dtype]:g}); delete that folder and run again"
             )
-    print(f"reference  {cache.folder}: {absent} pairs scored, {len(pairs) - absent} found")
+    print(f"reference  {cache.folder}: {len(absent)} pairs scored, {len(pairs) - len(absent)} found")
     return [cache.of(pair) for pair in pairs]
 
 
@@ -260,7 +262,9 @@ def main(cfg: Config) -> int | None:
         if held_out and (last or due(done, cfg.optim.validate_every)):
             values = validate(model, batches(held_out), now, compute)
             log.write(done, values)
-            if cfg.optim.validate_every and (best is None or values["validation/loss"] < best):
+            if cfg.optim.validate_every and values["validation/loss"] < (
+                float("inf") if best is None else best
+            ):
                 best = values["validation/loss"]
                 save_policy(model, out.with_name("dpo-best"), tokenizer_from=start)
         if saving:

@@ -27,7 +27,7 @@ SUMS = torch.float32 if torch.backends.mps.is_available() else torch.float64  # 
 
 @dataclass(frozen=True)
 class PairBatch:
-    """B pairs as one flat list of tokens: prompt, chosen, rejected; prompt, chosen, rejected; ..."""
+    """B pairs as one flat list of tokens: what both sides share, rest of chosen, rest of rejected; ..."""
 
     ids: Tensor  # [T] int64
     positions: Tensor  # [T] int64; the rejected part counts on from where the two sides part

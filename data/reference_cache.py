@@ -20,7 +20,7 @@ from data.types import PreferencePair
 
 SCORER_VERSION = 3  # raise when the same weights and tokens would give other numbers
 
-Sides = tuple[np.ndarray, np.ndarray]  # (chosen [n_w], rejected [n_l]) float32, one number per token
+Sides = tuple[np.ndarray, np.ndarray]  # (chosen, rejected), each [n] float32, one number per token
 Score = Callable[[Sequence[PreferencePair]], list[Sides]]
 
 
@@ -91,6 +91,10 @@ class ReferenceCache:
     def has(self, pair: PreferencePair) -> bool:
         return all(key in self.rows for key in row_keys(pair))
 
+    def lacking(self, pairs: Sequence[PreferencePair]) -> list[int]:
+        """Positions of the pairs that are not here."""
+        return [i for i, pair in enumerate(pairs) if not self.has(pair)]
+
     def of(self, pair: PreferencePair) -> Sides:
         chosen, rejected = row_keys(pair)
         return self.rows[chosen], self.rows[rejected]
@@ -104,22 +108,17 @@ def fill(
     progress: Callable[[Iterable], Iterable] = iter,
     share: Callable[[Iterable[list[int]]], list[list[int]]] = list,
     per_shard: int = 64,
-) -> int:
-    """Score the pairs the cache lacks, `budget` tokens at a time; returns how many there were.
-
-    `share` picks this process's part of the batches; some of it may be empty.
-    """
-    absent = [pair for pair in pairs if not cache.has(pair)]
-    groups = share(microbatches([token_count(pair) for pair in absent], budget))
+) -> None:
+    """Score `pairs`, `budget` tokens at a time. `share` picks this process's batches; some may be empty."""
+    groups = share(microbatches([token_count(pair) for pair in pairs], budget))
     pending: dict[bytes, np.ndarray] = {}
     for number, group in enumerate(progress(groups), start=1):
-        members = [absent[i] for i in group]
+        members = [pairs[i] for i in group]
         for pair, sides in zip(members, score(members), strict=True):
             pending |= dict(zip(row_keys(pair), sides, strict=True))
         if pending and (number % per_shard == 0 or number == len(groups)):
             cache.add(pending)
             pending = {}
-    return len(absent)
 
 
 def disagreement(cache: ReferenceCache, pairs: Sequence[PreferencePair], score: Score) -> float:

@@ -19,7 +19,6 @@ class Verdict(str, Enum):
     OUT_OF_MEMORY = "out_of_memory"
     OUTPUT_LIMIT = "output_limit"
     KILLED = "killed"  # died by a signal that was not ours
-    FORBIDDEN = "forbidden"  # only under a policy that kills on a denied system call
     INTERNAL_ERROR = "internal_error"  # ours; never a label, never counted against the program
 
     def __str__(self) -> str:

@@ -226,9 +226,9 @@ class Transformer(nn.Module):
         """ids, positions [T] int64, spans [B, 4] int on the CPU -> hidden [T, D] after the final norm.
 
         Or [N, D] of the tokens at wanted [N]; in the last block the others are keys only. A prompt's token
-        listed twice is wanted for chosen, then for rejected (attention.unshare). A span is start, prompt,
-        chosen and rejected length; a plain sequence has no rejected part. A cache records keys and values of
-        such a forward; without spans attention is the cache's: the T tokens are the next of T rows it holds.
+        listed twice is wanted for chosen, then for rejected (attention.unshare). A span is start and lengths:
+        shared, chosen's rest, rejected's rest; a plain sequence is shared alone. A cache records its keys and
+        values; without spans attention is the cache's: the T tokens are the next of T rows it holds.
         """
         apart = pairs_apart(spans, self.config.ropes())
         if any(apart):

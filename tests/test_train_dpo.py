@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 import train_dpo
 from conf.loss_function import loss_function
 from data.columns import write_columns
-from data.pairs import read_pairs
+from data.pairs import read_pairs, token_count
 from data.reference_cache import read_shard, write_shard
 from data.tokenizer import load_tokenizer
 from losses.aot import aot_loss
@@ -237,6 +237,31 @@ def test_another_reference_of_the_same_name_is_another_objective(train, tiny_pol
         assert "out/t/dpo: finished" in capsys.readouterr().out
 
 
+def test_what_the_first_process_lacks_is_scored_by_all_though_it_was_found_meanwhile(
+    train, monkeypatch, capsys
+):
+    assert train() == 0
+    monkeypatch.setattr(
+        train_dpo,
+        "on_first",
+        lambda f, *given, **more: [0, 2] if f.__name__ == "lacking" else f(*given, **more),
+    )
+    assert train("run.name=late") == 0
+    assert ": 2 pairs scored" in capsys.readouterr().out
+
+
+def test_the_check_of_the_reference_reads_no_more_tokens_at_a_time_than_training(train, monkeypatch):
+    real, tokens = train_dpo.score, []
+
+    def counting(model, compute, pairs):
+        tokens.append(sum(map(token_count, pairs)))
+        return real(model, compute, pairs)
+
+    monkeypatch.setattr(train_dpo, "score", counting)
+    assert train("optim.microbatch=400", "optim.max_steps=1") == 0
+    assert 200 < max(tokens) <= 400
+
+
 def test_without_a_reference_the_margin_is_the_policys_and_nothing_is_scored(train):
     assert train("run.reference=none", "loss.beta=0.01") == 0
     first = metrics()[0]
@@ -296,6 +321,20 @@ def test_best_checkpoint_follows_the_validation_loss(train):
     assert train("optim.validate_every=1") == 0
     assert Path("out/t/dpo-best/model.safetensors").exists()
     assert len([row for row in metrics() if "validation/loss" in row]) == metrics()[-1]["step"]
+
+
+def test_a_policy_whose_loss_is_not_a_number_is_never_the_best_one(train, monkeypatch):
+    losses, best = iter([math.nan, 0.6, math.nan, 0.7, 0.5, 0.5, math.nan, 0.9]), []
+    seen = []
+
+    def validate(*arguments):
+        seen.append(next(losses))
+        return {"validation/loss": seen[-1]}
+
+    monkeypatch.setattr(train_dpo, "validate", validate)
+    monkeypatch.setattr(train_dpo, "save_policy", lambda *a, **more: best.append(seen[-1]))
+    assert train("optim.validate_every=1") == 0
+    assert best == [0.6, 0.5]
 
 
 @pytest.mark.parametrize(

@@ -34,10 +34,10 @@ def cached_logps(cfg: Config, checkpoint: Path, pairs: Sequence[PreferencePair])
     compute = Compute.choose(cfg.device, cfg.model.dtype)
     where = {"dtype": compute.dtype, "device": compute.device.type}
     cache = ReferenceCache(cfg.run.cache, weights=weights_digest(checkpoint), **where)
-    if not all(cache.has(pair) for pair in pairs):
+    if absent := cache.lacking(pairs):
         rescore = partial(score, load_policy(checkpoint, None, compute), compute)
         bar = partial(tqdm, desc=str(checkpoint), unit="batch")
-        fill(cache, pairs, rescore, cfg.optim.microbatch, bar)
+        fill(cache, [pairs[i] for i in absent], rescore, cfg.optim.microbatch, bar)
     return [cache.of(pair) for pair in pairs]
 
 

@@ -231,7 +231,9 @@ def main(cfg: Config) -> int | None:
         if held_out and (last or due(done, cfg.optim.validate_every)):
             values = validate(model, batches(held_out), now, measure, compute)
             log.write(done, values)
-            if cfg.optim.validate_every and (best is None or values["validation/loss"] < best):
+            if cfg.optim.validate_every and values["validation/loss"] < (
+                float("inf") if best is None else best
+            ):
                 best = values["validation/loss"]
                 save_policy(model, out.with_name("dpo-best"), tokenizer_from=start)
         if saving:

@@ -30,21 +30,19 @@ class Scorer:
 def test_a_second_run_finds_everything_whatever_the_order(tmp_path):
     pairs, scorer = make_pairs(), Scorer()
     cache = ReferenceCache(tmp_path, **IDENTITY)
-    assert fill(cache, pairs, scorer, budget=20) == 10
+    assert cache.lacking(pairs) == [*range(10)]
+    fill(cache, pairs, scorer, budget=20)
     again = ReferenceCache(tmp_path, **IDENTITY)
-    assert fill(again, pairs[::-1], scorer, budget=7) == 0
-    assert scorer.scored == 10
+    assert again.lacking(pairs[::-1]) == []
     for p, expected in zip(pairs, Scorer()(pairs), strict=True):
         for cached, fresh in zip(again.of(p), expected, strict=True):
             np.testing.assert_array_equal(cached, fresh)
     assert disagreement(again, pairs, scorer) == 0
 
 
-def test_only_new_pairs_are_scored(tmp_path):
-    scorer = Scorer()
-    fill(ReferenceCache(tmp_path, **IDENTITY), make_pairs(6), scorer, budget=20)
-    assert fill(ReferenceCache(tmp_path, **IDENTITY), make_pairs(10), scorer, budget=20) == 4
-    assert scorer.scored == 10
+def test_only_new_pairs_are_lacking(tmp_path):
+    fill(ReferenceCache(tmp_path, **IDENTITY), make_pairs(6), Scorer(), budget=20)
+    assert ReferenceCache(tmp_path, **IDENTITY).lacking(make_pairs(10)) == [6, 7, 8, 9]
 
 
 @pytest.mark.parametrize(
@@ -83,7 +81,7 @@ def test_an_interrupted_pass_keeps_what_it_finished(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         fill(ReferenceCache(tmp_path, **IDENTITY), make_pairs(), fails_later, budget=7, per_shard=2)
-    assert fill(ReferenceCache(tmp_path, **IDENTITY), make_pairs(), Scorer(), budget=7) == 4
+    assert ReferenceCache(tmp_path, **IDENTITY).lacking(make_pairs()) == [6, 7, 8, 9]
     assert not list(tmp_path.rglob("*.tmp"))
 
 
@@ -96,7 +94,7 @@ def test_several_processes_score_a_part_each_and_then_read_what_the_others_wrote
         def share(groups, rank=rank):
             return [*groups][rank::2] + [[]] * rank
 
-        assert fill(cache, pairs, scorer, budget=1, share=share) == 7
+        fill(cache, pairs, scorer, budget=1, share=share)
     assert [scorer.scored for scorer in scorers] == [4, 3]
     for cache in caches:
         cache.read()
