@@ -71,7 +71,7 @@ class SentencePieces:
             )
         lead = normalizes and prefix.scheme != "never"  # as found, so written: with the space in front
         for i in added.keys() - self.control - words:
-            self.bytes_of[i] = (" " * (lead and added[i].normalized) + added[i].content).encode()
+            self.bytes_of[i] = b" " * (lead and added[i].normalized) + piece_bytes(added[i].content)
 
         # The model matches its user-defined pieces by itself, but must not match those that are control
         # tokens.
@@ -166,7 +166,7 @@ def model_without(serialized: bytes) -> sentencepiece.SentencePieceProcessor:
     return sentencepiece.SentencePieceProcessor(model_proto=serialized + WITHOUT_PREFIX)
 
 
-def piece_bytes(piece: str, is_byte: bool) -> bytes:
+def piece_bytes(piece: str, is_byte: bool = False) -> bytes:
     """What one piece adds to the text; byte pieces are written <0x0A>."""
     return bytes([int(piece[1:-1], 16)]) if is_byte else piece.replace(SPACE, " ").encode()
 

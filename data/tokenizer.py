@@ -27,7 +27,6 @@ from data.tokenizer_files import (
     named_tokens,
     read_chat_templates,
     read_vocabulary,
-    special_contents,
 )
 from data.tokenizer_json import begin_token
 
@@ -43,8 +42,7 @@ class Tokenizer:
         config = read_json(folder / "special_tokens_map.json") | read_json(folder / "tokenizer_config.json")
         named = named_tokens(config)
         self.declared_stop = declared_stop_ids(folder)
-        special = [*named.values(), *sorted(special_contents(config))]
-        self.vocabulary, spec = read_vocabulary(folder, config, special, self.declared_stop)
+        self.vocabulary, spec = read_vocabulary(folder, config, self.declared_stop)
         self.size = self.vocabulary.size
         self.bytes_of = self.vocabulary.bytes_of
 

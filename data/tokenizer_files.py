@@ -6,7 +6,6 @@ which one counts is here; what follows for text and ids is in data/tokenizer.py.
 
 import hashlib
 import re
-from collections.abc import Iterable
 from pathlib import Path
 
 from data.added_tokens import NO_PREFIX, AddedToken, Prefix
@@ -31,11 +30,18 @@ BEGINS_WITH_BOS = {"LlamaTokenizer", "CodeLlamaTokenizer", "GemmaTokenizer", ""}
 
 
 def read_vocabulary(
-    folder: Path, config: dict, named: Iterable[str], stop: set[int]
+    folder: Path, config: dict, stop: set[int]
 ) -> tuple[SentencePieces | JsonPieces, dict | None]:
-    """The folder's vocabulary, and its tokenizer.json where there is one."""
+    """The folder's vocabulary, and its tokenizer.json where there is one.
+
+    What the config lists as special is not where tokenizer.json says so: transformers lists all user-defined
+    pieces there, line ends and indentation among them.
+    """
     model, document = folder / "tokenizer.model", folder / "tokenizer.json"
     spec = read_json(document) or None
+    rows = (spec or {}).get("added_tokens") or []
+    plain = {row.get("content") for row in rows if isinstance(row, dict) and not row.get("special")}
+    named = [*named_tokens(config).values(), *sorted(special_contents(config) - plain)]
     kind = tokenizer_class(config)
     if model.is_file() and not (spec and is_rank_file(model)):
         if spec:
@@ -82,7 +88,9 @@ def content_of(token: object) -> str | None:
 
 def named_tokens(config: dict) -> dict[str, str]:
     """bos_token, eos_token and every other `..._token` of tokenizer_config.json -> content."""
-    contents = {key: content_of(value) for key, value in config.items() if key.endswith("_token")}
+    extra = config.get("extra_special_tokens")
+    values = config | (extra if isinstance(extra, dict) else {})
+    contents = {key: content_of(value) for key, value in values.items() if key.endswith("_token")}
     return {key: content for key, content in contents.items() if content}
 
 

@@ -59,7 +59,9 @@ class JsonPieces:
             if i not in self.control:
                 self.bytes_of[i] = to_bytes(piece)
         for i in added.keys() - self.control - words:
-            self.bytes_of[i] = (" " * (i in self.spaced) + added[i].content).encode()
+            content = added[i].content
+            written = content.encode() if is_byte_level(spec) else piece_bytes(content)
+            self.bytes_of[i] = b" " * (i in self.spaced) + written
 
     def build(self, spec: dict, where: Path, added: Iterable[AddedToken]) -> None:
         """The package's tokenizers, for text from its start and for text that continues another."""
@@ -176,7 +178,7 @@ def begin_token(spec: dict | None) -> str | None:
 
 def byte_reader(spec: dict, where: Path):
     """A function: piece -> the bytes it adds to decoded text."""
-    if has(spec.get("decoder"), "ByteLevel") or has(spec.get("pre_tokenizer"), "ByteLevel"):
+    if is_byte_level(spec):
         table = byte_of_character()
         return lambda piece: bytes(table[c] for c in piece) if table.keys() >= set(piece) else piece.encode()
     if any(has(spec.get("decoder"), kind) for kind in ("ByteFallback", "Metaspace", "Replace")):
@@ -185,6 +187,11 @@ def byte_reader(spec: dict, where: Path):
         f"{where}: pieces of its kind cannot be joined into exact text "
         f"(decoder {json.dumps(spec.get('decoder'))[:80]}); byte-level and sentencepiece ones can"
     )
+
+
+def is_byte_level(spec: dict) -> bool:
+    """Whether pieces stand for bytes, not for text with ▁ for spaces. Added tokens are text there."""
+    return has(spec.get("decoder"), "ByteLevel") or has(spec.get("pre_tokenizer"), "ByteLevel")
 
 
 def byte_of_character() -> dict[str, int]:

@@ -136,6 +136,7 @@ def document(
 NAMES = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
 BASIC = {"<unk>": 0, "<s>": 1, "</s>": 2}
 FIM = ["▁<PRE>", "▁<MID>", "▁<SUF>", "▁<EOT>"]
+RUNS = ["\n\n", "▁▁", "▁▁▁▁"]  # Gemma's user-defined pieces, which its tokenizer.json adds as plain tokens
 CHATML = ["<|im_start|>", "<|im_end|>"]
 
 
@@ -159,10 +160,10 @@ def sentencepiece_family(folder: Path, name: str) -> Path:
     elif name == "mistral":
         prefix, config = "always", config | {"tokenizer_class": "LlamaTokenizer", "legacy": True}
     elif name == "gemma":
-        turns = ["<start_of_turn>", "<end_of_turn>"]
+        symbols = ["<start_of_turn>", "<end_of_turn>", *RUNS]
         prefix = None
-        settings |= {"user_defined_symbols": turns, "add_dummy_prefix": False}
-        added |= {turn: 3 + n for n, turn in enumerate(turns)}
+        settings |= {"user_defined_symbols": symbols, "add_dummy_prefix": False}
+        added |= {symbol: 3 + n for n, symbol in enumerate(symbols)}
     elif name == "codeqwen":
         prefix, settings["add_dummy_prefix"] = None, False
         config |= {"add_bos_token": False, "eos_token": "<|im_end|>"}
@@ -179,6 +180,8 @@ def sentencepiece_family(folder: Path, name: str) -> Path:
         config |= {"add_bos_token": True, "eos_token": "<|endoftext|>"}
     train_pieces(folder, **settings)
     spec = document(folder, prefix, added, config["add_bos_token"], **properties)
+    for row in spec["added_tokens"]:
+        row["special"] = row["content"] not in RUNS
     config["added_tokens_decoder"] = {
         str(row["id"]): {key: value for key, value in row.items() if key != "id"}
         for row in spec["added_tokens"]
@@ -668,6 +671,30 @@ def test_a_stop_id_is_control_even_where_its_token_is_not_special(folders, tmp_p
     assert token["id"] not in ours.encode("<tool_call>")
     assert ours.decode([token["id"]]) == ""
     assert ours.stop_ids == {ours.eos_id, token["id"]}
+
+
+def test_what_only_the_config_calls_special_is_text_where_tokenizer_json_says_so(folders, tmp_path):
+    """transformers 5 lists every user-defined piece as an extra special token, indentation too."""
+    pytest.importorskip("tokenizers", reason="tokenizer.json needs the tokenizers package")
+    source = folders("gemma")
+    config = json.loads((source / "tokenizer_config.json").read_text())
+    config["extra_special_tokens"] = ["<start_of_turn>", "<end_of_turn>", *RUNS]
+    spec = json.loads((source / "tokenizer.json").read_text())
+    write(tmp_path, tokenizer=spec, tokenizer_config=config)
+    text = "def f(x):\n\n    return x"
+    for ours in (load_tokenizer(source), load_tokenizer(tmp_path)):
+        ids = ours.encode(text)
+        assert ids == published(source, text, auto_tokenizer(source))
+        assert ours.decode(ids) == text
+        assert set(ids) <= set(ours.usable_ids)
+
+
+def test_templates_know_extra_tokens_by_their_names(folders, tmp_path):
+    source = folders("gemma")
+    (tmp_path / "tokenizer.model").write_bytes((source / "tokenizer.model").read_bytes())
+    write(tmp_path, tokenizer_config=NAMES | {"extra_special_tokens": {"boi_token": "<start_of_turn>"}})
+    ours = load_tokenizer(tmp_path)
+    assert ours.named["boi_token"] == "<start_of_turn>"
 
 
 # ---- bad input
