@@ -218,7 +218,10 @@ def _read_legacy(path: Path) -> dict[str, Stored]:
     if not isinstance(tensors, dict):
         raise ValueError(f"{path} holds a {type(tensors).__name__}, expected a dictionary of tensors")
     tensors = {name: t for name, t in tensors.items() if isinstance(t, Tensor)}
-    return {name: Stored(path, t.dtype, tuple(t.shape), tensor=t.contiguous()) for name, t in tensors.items()}
+    return {
+        name: Stored(path, t.dtype, tuple(t.shape), tensor=t.detach().contiguous())
+        for name, t in tensors.items()
+    }
 
 
 def match_tensors(
@@ -287,7 +290,9 @@ def _some(names: list[str]) -> str:
 
 
 def _same(a: Stored, b: Stored) -> bool:
-    return a.shape == b.shape and torch.equal(view(a), view(b))
+    """Whether two tensors are one, as exactly as the shorter type of the two can tell."""
+    dtype = min(a.dtype, b.dtype, key=lambda dtype: dtype.itemsize)
+    return a.shape == b.shape and torch.equal(view(a).to(dtype), view(b).to(dtype))
 
 
 def view(stored: Stored) -> Tensor:

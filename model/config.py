@@ -62,9 +62,11 @@ class ModelConfig:
 
     @property
     def longest(self) -> int:
-        """The longest text that can be written: a dynamic rope's base grows with it, up to `factor` times."""
+        """The longest text that can be written: `factor` times what a dynamic rope or YaRN starts from."""
         rope = self.rope
-        return int(self.context * rope.factor) if rope and rope.kind == "dynamic" else self.context
+        if rope is None or rope.kind not in ("dynamic", "yarn"):
+            return self.context
+        return max(self.context, int(rope.factor * (rope.context if rope.kind == "yarn" else self.context)))
 
     def score_scale(self, layer: int) -> float:
         scale = self.attention_scale or 1 / math.sqrt(self.head_width)

@@ -56,5 +56,7 @@ def changes_nothing(key: str, value: Any) -> bool:
     """Whether a key that no family reads can be ignored: known to be harmless, or switched off."""
     if key == "layer_types":
         return set(value or ()) <= {"full_attention"}
+    if key == "is_causal":
+        return value is not False
     harmless = key in NAMES or PATTERN.fullmatch(key) is not None
     return harmless or not value or NEUTRAL.get(key) == value

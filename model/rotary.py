@@ -101,7 +101,7 @@ def _yarn_ramp(rope: Rope, device: torch.device | str) -> Tensor:
         start, end = math.floor(start), math.ceil(end)
     start, end = max(start, 0), min(end, rope.width - 1)
     steps = torch.arange(rope.width // 2, device=device).float()
-    return ((steps - start) / max(end - start, 0.001)).clamp(0, 1)
+    return ((steps - start) / ((end - start) or 0.001)).clamp(0, 1)
 
 
 def rotary_tables(rope: Rope, positions: Tensor, lengths: Tensor | None = None) -> Tables:

@@ -115,6 +115,9 @@ def test_a_tied_head_is_stored_once_and_may_be_stored_twice(tmp_path):
     assert "lm_head.weight" not in tensors
     rewrite(tmp_path / "m", tensors | {"lm_head.weight": tensors["model.embed_tokens.weight"].clone()})
     assert module_digest(load_model(tmp_path / "m")) == module_digest(model)
+    rounded = tensors["model.embed_tokens.weight"].bfloat16()
+    rewrite(tmp_path / "m", tensors | {"lm_head.weight": rounded})
+    assert module_digest(load_model(tmp_path / "m")) == module_digest(model)
     rewrite(tmp_path / "m", tensors | {"lm_head.weight": tensors["model.embed_tokens.weight"] + 1})
     with pytest.raises(ValueError, match="tie_word_embeddings"):
         load_model(tmp_path / "m")
@@ -155,6 +158,14 @@ def test_rotary_buffers_and_causal_masks_of_old_files_are_ignored(folder, tmp_pa
     mask = {"h.0.attn.bias": torch.ones(1, 1, 8, 8), "h.0.attn.masked_bias": torch.tensor(-1e4)}
     rewrite(tmp_path / "g", tensors | mask)
     assert module_digest(load_model(tmp_path / "g")) == module_digest(model)
+
+
+def test_a_bin_file_may_hold_parameters(folder):
+    """Of a llama, whose q, k and v are written into one matrix."""
+    parameters = {name: torch.nn.Parameter(tensor) for name, tensor in weights(folder).items()}
+    (folder / "model.safetensors").unlink()
+    torch.save(parameters, folder / "pytorch_model.bin")
+    assert module_digest(load_model(folder)) == module_digest(random_model())
 
 
 @pytest.mark.parametrize("sharded", [False, True])

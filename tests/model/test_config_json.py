@@ -157,6 +157,14 @@ def test_olmo_3_has_a_base_of_its_own_where_none_is_given():
     assert config.layer_rope(0) == Rope(16, base=5e5)  # layers with a window: neither, as in transformers
 
 
+def test_yarn_writes_as_far_as_it_stretches_the_positions():
+    """Qwen2.5 keeps the old length in its config; others give the new one."""
+    yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}
+    for length, longest in ((32, 128), (128, 128), (256, 256)):
+        config = parse_config(LLAMA | {"max_position_embeddings": length, "rope_scaling": yarn})
+        assert config.longest == longest
+
+
 def test_smollm3_leaves_positions_out_of_every_fourth_layer():
     smol = LLAMA | {"model_type": "smollm3"}
     assert parse_config(smol).layers_without_rope == (3,)
@@ -216,6 +224,7 @@ def test_an_unsupported_family_is_told_why_and_what_there_is():
             {"model_type": "gemma", "num_key_value_heads": 4, "use_bidirectional_attention": True},
             "bidirectional",
         ),
+        ({"is_causal": False}, "is_causal"),
     ],
 )
 def test_what_would_change_the_computation_is_refused(keys, message):

@@ -155,6 +155,8 @@ def test_frequencies_of_the_context_extensions():
     yarn = frequencies(Rope(64, kind="yarn", factor=4.0, context=64, low=1, high=32), "cpu")
     assert yarn[0] == 1.0
     torch.testing.assert_close(yarn[-1], frequencies(Rope(64), "cpu")[-1] / 4)
+    backwards = Rope(8, base=4.0, kind="yarn", factor=4.0, context=4096, low=1, high=32)  # from 8 to 7
+    torch.testing.assert_close(frequencies(backwards, "cpu"), frequencies(Rope(8, base=4.0), "cpu") / 4)
     lengths = torch.tensor([12, 13])
     short, long = frequencies(LONGROPE, "cpu", lengths)
     torch.testing.assert_close(short * torch.tensor(LONGROPE.short_factors), plain)
