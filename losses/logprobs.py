@@ -106,13 +106,13 @@ class _TokenLogps(torch.autograd.Function):
             x = _factor(hidden[rows], dtype)
             top = x.new_full((len(x), 1), -torch.inf, dtype=full)  # running maximum of the logits, base 2
             rest = torch.zeros_like(top)  # sum of 2^(z - top) over all but the target
-            chosen = torch.zeros_like(top)  # logit of the target
-            mean = x.new_zeros(x.shape, dtype=full) if pull_needed else None  # sum of 2^(z - top) * weight
+            z_target = torch.zeros_like(top)  # logit of the target
+            pulled = x.new_zeros(x.shape, dtype=full) if pull_needed else None  # sum of 2^(z - top) * weight
             for columns in blocks(len(weight), tile[1]):
                 w = _factor(weight[columns], dtype)
                 logits, slope = tile_logits(x, w, softcap)
                 position, inside = _locate(target[rows], columns)
-                chosen = torch.where(inside, logits.gather(1, position), chosen)
+                z_target = torch.where(inside, logits.gather(1, position), z_target)
                 old_top, top = top, torch.maximum(top, logits.amax(1, keepdim=True) * LOG2_E)
                 shrink = torch.exp2(old_top - top)
                 powers = _powers(logits, top, position, inside)
@@ -121,16 +121,16 @@ class _TokenLogps(torch.autograd.Function):
                     powers *= slope
                 powers = ctx.kept.keep(rows, columns, powers, top) if keep else powers.to(dtype)
                 if pull_needed:
-                    mean.mul_(shrink).add_(_factor(powers, dtype) @ w)
+                    pulled.mul_(shrink).add_(_factor(powers, dtype) @ w)
 
             rest = top + rest.log2()
-            chosen_slope = 1 - (chosen / softcap).square() if softcap else 1.0
-            chosen = chosen * LOG2_E
-            lse[rows] = torch.logaddexp2(rest, chosen)
-            logps[rows] = F.logsigmoid((chosen - rest) / LOG2_E)
-            missed[rows] = torch.sigmoid((rest - chosen) / LOG2_E) * chosen_slope
+            target_slope = 1 - (z_target / softcap).square() if softcap else 1.0
+            z_target = z_target * LOG2_E
+            lse[rows] = torch.logaddexp2(rest, z_target)
+            logps[rows] = F.logsigmoid((z_target - rest) / LOG2_E)
+            missed[rows] = torch.sigmoid((rest - z_target) / LOG2_E) * target_slope
             if pull_needed:
-                pull[rows] = mean.mul_(torch.exp2(top - lse[rows]))
+                pull[rows] = pulled.mul_(torch.exp2(top - lse[rows]))
 
         ctx.save_for_backward(hidden, weight, target, lse, missed, pull)
         ctx.settings = softcap, tile, dtype
@@ -170,8 +170,8 @@ class _TokenLogps(torch.autograd.Function):
         owner = target.new_zeros(len(weight)).scatter_reduce_(0, target, places, "amax")[target]
         for part in blocks(hidden.shape[1], PART):
             x, rows_of = hidden[:, part] * (grad * missed), grad_weight[:, part]
-            pull_up = torch.zeros_like(x).index_add_(0, owner, x)[owner]
-            rows_of[target] = (rows_of[target] + pull_up).to(weight.dtype)
+            pushed = torch.zeros_like(x).index_add_(0, owner, x)[owner]
+            rows_of[target] = (rows_of[target] + pushed).to(weight.dtype)
         return grad_hidden, grad_weight, None, None, None, None, None, None
 
 

@@ -56,15 +56,15 @@ class _RowLogps(torch.autograd.Function):
         for start in range(0, len(hidden), rows):
             block = slice(start, start + rows)
             logits, slope = _logits(hidden[block].to(dtype), head, softcap)
-            chosen = logits.gather(1, target[block]).to(full)
+            z_target = logits.gather(1, target[block]).to(full)
             p = torch.softmax(logits, -1, out=None if kept is None else kept[block])
             lse[block] = _normalisers(logits, p)
             p.scatter_(1, target[block], 0)
             others = p.sum(1, keepdim=True, dtype=full)
-            logps[block] = torch.where(others < SURE, torch.log1p(-others), chosen - lse[block])
+            logps[block] = torch.where(others < SURE, torch.log1p(-others), z_target - lse[block])
             missed[block] = torch.where(others < SURE, others, -torch.expm1(logps[block]))  # 1 - p
             if softcap:
-                missed[block] *= 1 - (chosen / softcap).square()
+                missed[block] *= 1 - (z_target / softcap).square()
             if pull is None and kept is None:
                 continue
             if slope is not None:
