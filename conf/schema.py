@@ -1,4 +1,4 @@
-"""The one configuration tree, typed. Values live in the YAML files beside this one, never here.
+"""The one configuration tree, typed. Values live in YAML files beside this one, pairing's in data/pairing.py.
 
 Every node is closed, so a misspelt key or a wrong type stops composition; but not those that name a function
 or belong to one (`loss`, `decode.logits_hook`, `variant`), nor `model.architecture`, which is a config.json.
