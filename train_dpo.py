@@ -140,14 +140,13 @@ def reference_columns(
     if same or absent:
         model = policy if same else load_policy(reference, None, compute)
         rescore = partial(score, model, compute)
-        order = epoch_order(len(pairs), cfg.run.seed, 2**31)[:8]
-        sample = next(microbatches([token_count(pairs[i]) for i in order], cfg.optim.microbatch))
+        sample = [pairs[i] for i in epoch_order(len(pairs), cfg.run.seed, 2**31)[:8]]
         with disabled(model):
             bar = partial(progress, desc="reference", unit="batch")
             fill(cache, [pairs[i] for i in absent], rescore, cfg.optim.microbatch, bar, share)
             wait()
             cache.read()  # what the other processes scored
-            worst = disagreement(cache, [pairs[order[i]] for i in sample], rescore)
+            worst = disagreement(cache, sample, rescore)
         if worst > STEP_0_TOLERANCE[compute.dtype]:  # the loss would not start at log 2
             raise ValueError(
                 f"{cache.folder} disagrees with its model by {worst:.3g} nats on a token (rounding explains "
@@ -262,10 +261,9 @@ def main(cfg: Config) -> int | None:
         if held_out and (last or due(done, cfg.optim.validate_every)):
             values = validate(model, batches(held_out), now, compute)
             log.write(done, values)
-            if cfg.optim.validate_every and values["validation/loss"] < (
-                float("inf") if best is None else best
-            ):
-                best = values["validation/loss"]
+            loss, limit = values["validation/loss"], float("inf") if best is None else best
+            if cfg.optim.validate_every and loss < limit:
+                best = loss
                 save_policy(model, out.with_name("dpo-best"), tokenizer_from=start)
         if saving:
             memory = {"optimizer": optimizer, "loss_state": state, "best": best}

@@ -27,16 +27,21 @@ DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 def training_objective(cfg: Config, dtype: str, loss: LossFunction | None, **inputs: object) -> dict:
     """Everything that decides what a training run computes; a resumed run must have the same.
 
-    loss: of pairs; None for likelihood, which has no reference and no weights either.
+    loss: of pairs; None for likelihood, which has no reference and no weights either. inputs: what the
+    program begins from, and what it measures for the loss beyond log-prob sums.
     """
     optim = OmegaConf.to_container(cfg.optim, resolve=True)
     if loss is not None:
-        inputs |= {
-            "loss": OmegaConf.to_container(cfg.loss, resolve=True),
-            "loss_code": code_of(loss),
-            "weights": cfg.data.weights and columns_digest(cfg.data.weights),
-            "reference": reference_digest(cfg),
-        }
+        inputs = (
+            {"measured": []}
+            | inputs
+            | {
+                "loss": OmegaConf.to_container(cfg.loss, resolve=True),
+                "loss_code": code_of(loss),
+                "weights": cfg.data.weights and columns_digest(cfg.data.weights),
+                "reference": reference_digest(cfg),
+            }
+        )
     return {
         **inputs,
         "optim": {name: value for name, value in optim.items() if not re.fullmatch(HARMLESS, name)},
@@ -115,7 +120,8 @@ def claim_output(folder: Path, objective: dict, last_step: int, start: Path | No
         if folder.exists():
             raise ValueError(f"{folder} exists but was not written by this program; move it or set run.name")
         return 0
-    before = {"loss_code": objective.get("loss_code")} | position["objective"]  # older runs did not note it
+    older = {"loss_code": objective.get("loss_code"), "measured": []}  # what older runs did not note
+    before = older | position["objective"]
     if position["step"] > last_step:  # a shorter run is another one
         before, objective = (
             made | {"last_step": last}

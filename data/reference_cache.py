@@ -80,7 +80,7 @@ class ReferenceCache:
         bad = sum(not np.isfinite(values).all() for values in rows.values())
         if bad:
             raise ValueError(
-                f"the reference gives non-finite log-probs to {bad} completions; check its weights"
+                f"the reference gives non-finite log-probs to {bad} completions: see model.check_weights=true"
             )
         number = len(list(self.folder.glob("*.safetensors")))
         shard = self.folder / f"{number:06d}-{os.urandom(3).hex()}.safetensors"
@@ -112,20 +112,24 @@ def fill(
     """Score `pairs`, `budget` tokens at a time. `share` picks this process's batches; some may be empty."""
     groups = share(microbatches([token_count(pair) for pair in pairs], budget))
     pending: dict[bytes, np.ndarray] = {}
-    for number, group in enumerate(progress(groups), start=1):
-        members = [pairs[i] for i in group]
-        for pair, sides in zip(members, score(members), strict=True):
-            pending |= dict(zip(row_keys(pair), sides, strict=True))
-        if pending and (number % per_shard == 0 or number == len(groups)):
+    try:
+        for number, group in enumerate(progress(groups), start=1):
+            members = [pairs[i] for i in group]
+            for pair, sides in zip(members, score(members), strict=True):
+                pending |= dict(zip(row_keys(pair), sides, strict=True))
+            if pending and number % per_shard == 0:
+                cache.add(pending)
+                pending = {}
+    finally:  # of an interrupted pass, too
+        if pending:
             cache.add(pending)
-            pending = {}
 
 
 def disagreement(cache: ReferenceCache, pairs: Sequence[PreferencePair], score: Score) -> float:
-    """Largest difference per token, in nats, between the cache and scoring `pairs` again now."""
+    """Largest difference per token, in nats, between the cache and scoring each of `pairs` now, alone."""
     differences = [
         float(np.abs(cached - fresh).max())
-        for pair, sides in zip(pairs, score(pairs), strict=True)
-        for cached, fresh in zip(cache.of(pair), sides, strict=True)
+        for pair in pairs
+        for cached, fresh in zip(cache.of(pair), score([pair])[0], strict=True)
     ]
     return max(differences)

@@ -36,8 +36,7 @@ class Linear(nn.Linear):
 
 
 class Embedding(nn.Embedding):
-    def reset_parameters(self) -> None:
-        pass  # like Linear
+    reset_parameters = Linear.reset_parameters
 
 
 class Norm(nn.Module):

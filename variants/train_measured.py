@@ -178,7 +178,7 @@ def main(cfg: Config) -> int | None:
         require_one_process("this loss couples the pairs of a step")
         check_whole_steps([token_count(pairs[i]) for i in train], plan, cfg.run.seed, cfg.optim.microbatch)
     ids = [(p.prompt_ids, p.chosen_ids, p.rejected_ids) for p in pairs]
-    inputs = {"init": weights_digest(start), "pairs": digest(ids)}
+    inputs = {"init": weights_digest(start), "pairs": digest(ids), "measured": asked(loss_fn)}
     objective = training_objective(cfg, compute.dtype, loss_fn, **inputs)
     done = on_first(claim_output, out, objective, plan.last, start)
     if done == plan.last:
@@ -231,10 +231,9 @@ def main(cfg: Config) -> int | None:
         if held_out and (last or due(done, cfg.optim.validate_every)):
             values = validate(model, batches(held_out), now, measure, compute)
             log.write(done, values)
-            if cfg.optim.validate_every and values["validation/loss"] < (
-                float("inf") if best is None else best
-            ):
-                best = values["validation/loss"]
+            loss, limit = values["validation/loss"], float("inf") if best is None else best
+            if cfg.optim.validate_every and loss < limit:
+                best = loss
                 save_policy(model, out.with_name("dpo-best"), tokenizer_from=start)
         if saving:
             memory = {"optimizer": optimizer, "loss_state": state, "best": best}

@@ -80,7 +80,7 @@ def test_an_interrupted_pass_keeps_what_it_finished(tmp_path):
         return Scorer()(pairs)
 
     with pytest.raises(KeyboardInterrupt):
-        fill(ReferenceCache(tmp_path, **IDENTITY), make_pairs(), fails_later, budget=7, per_shard=2)
+        fill(ReferenceCache(tmp_path, **IDENTITY), make_pairs(), fails_later, budget=7, per_shard=4)
     assert ReferenceCache(tmp_path, **IDENTITY).lacking(make_pairs()) == [6, 7, 8, 9]
     assert not list(tmp_path.rglob("*.tmp"))
 

@@ -392,6 +392,7 @@ RENAMED = {
     "measure, ": "",
     "measure: Measure, ": "",
     "train_measured": "train_dpo",
+    ", 'measured': asked(loss_fn)": "",
     "loss_function(cfg.loss)": "loss_function(cfg.loss, sums_only=True)",
 }
 
@@ -416,6 +417,17 @@ def test_the_loop_is_train_dpos_but_for_what_is_measured(function):
         mine = mine.replace(new, old)
     lines = [line for line in mine.splitlines() if not line.strip().startswith(OWN)]
     assert lines == statements(train_dpo, function).splitlines()
+
+
+def test_what_the_other_program_trained_is_another_run(train, capsys):
+    """KTO trains in both, with another reference point each."""
+    assert train("loss=kto", "optim.max_steps=1", main=train_dpo.main) == 0
+    assert train("loss=kto", "optim.max_steps=1") == 0
+    assert "a finished run with other measured" in capsys.readouterr().out
+    assert train("loss=kto", "optim.max_steps=1") == 0
+    assert "found      out/t/dpo: finished" in capsys.readouterr().out
+    assert train("loss=kto", "optim.max_steps=1", main=train_dpo.main) == 0
+    assert "a finished run with other measured" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("loss", ["tdpo1", "tdpo2", "tis_dpo", "wpo"])
