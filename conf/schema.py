@@ -120,7 +120,7 @@ class Config:
 
 def check_values(cfg: Config) -> None:
     """ValueError for numbers that have the right type and no meaning."""
-    optim, share = cfg.optim, cfg.data.validation_share
+    optim, share, toy = cfg.optim, cfg.data.validation_share, cfg.data.demonstrations
     not_negative = "a number of 0 or more"
     for key, value, right, expected in (
         ("data.validation_share", share, 0 <= share < 1, "a share from 0 to below 1"),
@@ -136,6 +136,17 @@ def check_values(cfg: Config) -> None:
         ("optim.weight_decay", optim.weight_decay, optim.weight_decay >= 0, not_negative),
         ("optim.clip", optim.clip, optim.clip > 0, "a number above 0 (inf: only measured)"),
         ("optim.microbatch", optim.microbatch, optim.microbatch >= 1, "1 token or more"),
+        *(
+            (f"optim.{name}", getattr(optim, name), getattr(optim, name) >= 0, "steps, or 0: never")
+            for name in ("save_every", "log_every", "validate_every")
+        ),
+        *(
+            (f"data.demonstrations.{name}", value, 0 <= value <= 1, "a share from 0 to 1")
+            for name, value in (("bug_share", toy.bug_share), ("bug_rate", toy.bug_rate))
+        ),
+        ("data.demonstrations.count", toy.count, toy.count >= 1, "1 or more"),
+        ("run.seed", cfg.run.seed, 0 <= cfg.run.seed < 2**63, "a whole number from 0 to below 2^63"),
+        ("model.lora.rank", cfg.model.lora.rank, cfg.model.lora.rank >= 0, "1 or more, or 0: no adapters"),
     ):
         if not right:
             raise ValueError(f"{key} is {value}, expected {expected}")

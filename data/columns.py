@@ -59,7 +59,9 @@ def columns_digest(path: Path | str) -> str:
 
 def existing(path: Path | str) -> Path:
     if not Path(path).exists():
-        raise FileNotFoundError(f"{path} does not exist; a program in variants/ writes such files")
+        raise FileNotFoundError(
+            f"{path} does not exist; a program in variants/ writes it, as the experiment in conf/exp says"
+        )
     return Path(path)
 
 

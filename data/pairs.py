@@ -65,9 +65,9 @@ def read_pairs(
         if pair.chosen_ids == pair.rejected_ids:
             dropped["chosen equals rejected"] += 1
         elif len(pair.prompt_ids) > max_prompt:
-            dropped[f"prompt longer than {max_prompt} tokens"] += 1
+            dropped[f"prompt longer than data.max_prompt={max_prompt}"] += 1
         elif max(len(pair.chosen_ids), len(pair.rejected_ids)) > max_completion:
-            dropped[f"completion longer than {max_completion} tokens"] += 1
+            dropped[f"completion longer than data.max_completion={max_completion}"] += 1
         else:
             pairs.append(pair)
     if not pairs:

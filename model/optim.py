@@ -24,7 +24,7 @@ def learning_rate(step: int, *, peak: float, warmup_steps: int, total_steps: int
     step taken, and stay there.
     """
     if schedule not in SCHEDULES:
-        raise ValueError(f"schedule is {schedule!r}, expected one of {', '.join(SCHEDULES)}")
+        raise ValueError(f"optim.schedule is {schedule!r}, expected one of {', '.join(SCHEDULES)}")
     if not 0 <= warmup_steps <= total_steps or step < 0:
         raise ValueError(
             f"0 <= warmup_steps <= total_steps and step >= 0 expected; found warmup_steps {warmup_steps}, "

@@ -173,8 +173,8 @@ def test_rows_that_do_not_fit_are_dropped_and_counted_never_cut(tmp_path):
     assert len(pairs) == 1
     assert dropped == {
         "chosen equals rejected": 1,
-        "prompt longer than 3 tokens": 1,
-        "completion longer than 3 tokens": 2,
+        "prompt longer than data.max_prompt=3": 1,
+        "completion longer than data.max_completion=3": 2,
     }
 
 
