@@ -4,6 +4,8 @@ the log of its metrics, and the state that makes a resumed run equal to an unint
 import json
 import math
 import os
+import pickle
+import shutil
 import signal
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -136,7 +138,7 @@ class MetricsLog:
         kept = []
         if resume_at and path.exists():  # steps after the saved one are taken again
             *lines, _ = path.read_text().split("\n")  # the last is empty, or was cut off as it was written
-            kept = [line for line in lines if json.loads(line)["step"] <= resume_at]
+            kept = [line for line in lines if _step(line) <= resume_at]
         path.write_text("".join(line + "\n" for line in kept))
         self.file = path.open("a")
         try:
@@ -155,6 +157,14 @@ class MetricsLog:
             for name, value in values.items():
                 self.board.add_scalar(name, value, step)
             self.board.flush()  # its thread ends with the process, whatever waits in it
+
+
+def _step(line: str) -> float:
+    """Of a row of metrics; a damaged one is left out of a log that goes on."""
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return math.inf
 
 
 class OptimSettings(Protocol):
@@ -289,9 +299,15 @@ def save_checkpoint(
     if first():
         training = staging / "training"
         training.mkdir()
-        torch.save(state | {"rng": torch.get_rng_state()}, training / "state.pt")
-        (training / "position.json").write_text(json.dumps(position, indent=2))
-        put_in_place(staging, folder)
+        try:
+            torch.save(state | {"rng": torch.get_rng_state()}, training / "state.pt")
+            (training / "position.json").write_text(json.dumps(position, indent=2))
+            put_in_place(staging, folder)
+        except BaseException as error:
+            shutil.rmtree(staging, ignore_errors=True)
+            if isinstance(error, RuntimeError):  # what torch.save makes of a full disk
+                raise OSError(f"{folder} cannot be saved, probably the disk is full ({error})") from None
+            raise
     wait()
 
 
@@ -311,7 +327,12 @@ def load_state(folder: Path, optimizer: object, device: torch.device) -> dict:
     Returns the position it was saved with, and the loss's own state. The file is mapped, not read: a process
     touches only the parts it keeps.
     """
-    state = torch.load(folder / "training" / "state.pt", weights_only=True, map_location="cpu", mmap=True)
+    path = folder / "training" / "state.pt"
+    try:
+        state = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+    except (OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        said = str(error).splitlines()[0]
+        raise ValueError(f"{path} cannot be read ({said}); delete {folder} to train anew") from None
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     optimizer.load_state_dict(scatter(state["optimizer"], parameters))
     torch.set_rng_state(state["rng"])

@@ -11,7 +11,15 @@ import torch
 from torch import Tensor
 
 from model.rotary import Rope
-from model.training import MetricsLog, Plan, choose_device, compile_blocks, progress, read_position
+from model.training import (
+    MetricsLog,
+    Plan,
+    choose_device,
+    compile_blocks,
+    load_state,
+    progress,
+    read_position,
+)
 from model.transformer import ModelConfig, Transformer
 
 
@@ -139,6 +147,23 @@ def test_a_damaged_position_is_named(tmp_path):
     path.write_text('{"step": ')
     with pytest.raises(ValueError, match=r"position.json is damaged \(.*\); delete .*/dpo to train anew"):
         read_position(tmp_path / "dpo")
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"PK\3\4half")])
+def test_a_damaged_state_is_named(tmp_path, damage):
+    path = tmp_path / "dpo" / "training" / "state.pt"
+    path.parent.mkdir(parents=True)
+    path.touch()
+    damage(path)
+    with pytest.raises(ValueError, match=r"state.pt cannot be read \(.*\); delete .*/dpo to train anew"):
+        load_state(tmp_path / "dpo", None, torch.device("cpu"))
+
+
+def test_a_damaged_line_of_the_log_does_not_keep_a_run_from_going_on(tmp_path):
+    path = tmp_path / "dpo.metrics.jsonl"
+    path.write_text('{"step": 1}\n{"st\0\n[]\n{"step": 2}\n{"step": 3}\n')
+    MetricsLog(path, 2)
+    assert [json.loads(line) for line in path.read_text().splitlines()] == [{"step": 1}, {"step": 2}]
 
 
 def test_where_there_is_nothing_to_do_there_is_no_progress_bar(capsys):
