@@ -19,6 +19,7 @@ from model.training import (
     load_state,
     progress,
     read_position,
+    save_checkpoint,
 )
 from model.transformer import ModelConfig, Transformer
 
@@ -164,6 +165,19 @@ def test_a_damaged_line_of_the_log_does_not_keep_a_run_from_going_on(tmp_path):
     path.write_text('{"step": 1}\n{"st\0\n[]\n{"step": 2}\n{"step": 3}\n')
     MetricsLog(path, 2)
     assert [json.loads(line) for line in path.read_text().splitlines()] == [{"step": 1}, {"step": 2}]
+
+
+def test_what_killed_saves_left_does_not_hinder_the_next(tmp_path):
+    model = tiny()
+    optimizer = torch.optim.SGD(model.parameters())
+    for step in (1, 2):
+        for left in (".dpo.saving", ".dpo.previous"):
+            (tmp_path / left).mkdir()
+            (tmp_path / left / "torn.json").write_text("{")
+        save_checkpoint(model, tmp_path / "dpo", tokenizer_from=tmp_path, optimizer=optimizer, step=step)
+        assert read_position(tmp_path / "dpo") == {"step": step}
+        assert [path.name for path in tmp_path.iterdir()] == ["dpo"]
+        assert not [*tmp_path.rglob("torn.json")]
 
 
 def test_where_there_is_nothing_to_do_there_is_no_progress_bar(capsys):
