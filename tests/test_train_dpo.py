@@ -16,15 +16,17 @@ from safetensors.torch import load_file, save_file
 import train_dpo
 from conf.loss_function import loss_function
 from data.columns import write_columns
-from data.pairs import read_pairs, token_count
+from data.pairs import collate, read_pairs, token_count
 from data.reference_cache import read_shard, write_shard
 from data.tokenizer import load_tokenizer
+from data.types import PreferencePair
 from losses.aot import aot_loss
 from losses.bco import bco_loss
 from losses.contract import couples_pairs
 from losses.types import PairLogps
 from model.checkpoint import save_model
 from model.families import parse_config
+from model.training import Compute, Metrics
 from model.transformer import Transformer
 from tests.conftest import compose_config
 
@@ -83,6 +85,22 @@ def test_the_first_loss_is_log_2_and_training_lowers_it(train):
     } <= set(rows[0])
 
 
+def test_every_step_is_taken_at_the_logged_learning_rate(train, monkeypatch):
+    """Two epochs of four steps, half of all for the warm-up."""
+    taken = []
+
+    def watched(*settings, adamw=train_dpo.adamw):
+        optimizer = adamw(*settings)
+        optimizer.register_step_pre_hook(lambda *_: taken.append({g["lr"] for g in optimizer.param_groups}))
+        return optimizer
+
+    monkeypatch.setattr(train_dpo, "adamw", watched)
+    assert train("optim.warmup=0.5", "optim.schedule=linear") == 0
+    expected = [3e-3 * share for share in (0.2, 0.4, 0.6, 0.8, 1, 0.75, 0.5, 0.25)]
+    assert [rate for (rate,) in taken] == pytest.approx(expected)
+    assert [row["lr"] for row in metrics() if "loss" in row] == pytest.approx(expected)
+
+
 def test_microbatches_do_not_change_the_step(train):
     assert train("run.name=whole") == 0
     assert train("run.name=single", "optim.microbatch=1") == 0
@@ -129,6 +147,15 @@ def test_a_resumed_run_is_bit_identical(train, monkeypatch, steps, loss):
     ]
 
 
+def test_a_run_killed_between_the_two_renames_of_a_save_goes_on(train, capsys):
+    assert train("optim.max_steps=3") == 0
+    Path("out/t/dpo").rename("out/t/.dpo.previous")
+    assert train("optim.max_steps=5") == 0
+    assert "going on from step 3" in capsys.readouterr().out
+    assert not Path("out/t/.dpo.previous").exists()
+    assert [row["step"] for row in metrics() if "loss" in row] == [1, 2, 3, 4, 5]
+
+
 def test_a_finished_run_is_found_and_another_objective_moves_it_aside(train, capsys):
     assert train() == 0
     before = weights()
@@ -147,6 +174,9 @@ def test_what_belongs_to_a_run_is_moved_aside_with_it(train):
     moved = Path("out/t/dpo.1.metrics.jsonl").read_text().splitlines()
     assert [json.loads(row) for row in moved] == logged
     made_by = json.loads(Path("out/t/dpo.1.meta.json").read_text())["objective"]
+    assert made_by["loss"]["beta"] == 0.1
+    assert Path("out/t/dpo.1-best/model.safetensors").exists()
+    assert not Path("out/t/dpo-best").exists()
 
 
 def test_a_run_killed_between_the_two_renames_of_a_save_goes_on(train, capsys):
@@ -156,10 +186,6 @@ def test_a_run_killed_between_the_two_renames_of_a_save_goes_on(train, capsys):
     assert "going on from step 3" in capsys.readouterr().out
     assert not Path("out/t/.dpo.previous").exists()
     assert [row["step"] for row in metrics() if "loss" in row] == [1, 2, 3, 4, 5]
-
-    assert made_by["loss"]["beta"] == 0.1
-    assert Path("out/t/dpo.1-best/model.safetensors").exists()
-    assert not Path("out/t/dpo-best").exists()
 
 
 def test_seconds_of_an_interrupted_run_are_those_of_all_its_parts(train, monkeypatch):
@@ -395,20 +421,31 @@ def test_every_experiment_and_loss_composes():
         assert callable(loss_function(compose_config(f"loss={path.stem}").loss))
 
 
-def test_pair_sums_are_weighted_sums_over_each_completion(tiny_policy):
-    from data.pairs import collate
-    from data.types import PreferencePair
+TWO_PAIRS = [
+    PreferencePair("a", "", "", "", [1, 2], [3, 4], [5]),
+    PreferencePair("b", "", "", "", [1], [2], [3, 4]),
+]
 
-    pairs = [
-        PreferencePair("a", "", "", "", [1, 2], [3, 4], [5]),
-        PreferencePair("b", "", "", "", [1], [2], [3, 4]),
-    ]
-    batch = collate(pairs, [0, 1])
+
+def test_pair_sums_are_weighted_sums_over_each_completion(tiny_policy):
+    batch = collate(TWO_PAIRS, [0, 1])
     sums = train_dpo.pair_sums(torch.arange(1.0, 7.0) * batch.weights, batch)
     assert isinstance(sums, PairLogps)
     assert sums.chosen.tolist() == [3, 4]
     assert sums.rejected.tolist() == [3, 11]
     assert sums.chosen_length.tolist() == [2, 1]
+
+
+def test_the_noted_probability_of_the_end_is_that_of_chosen_completions(monkeypatch):
+    probabilities = torch.tensor([0.9, 0.1, 0.8, 0.3, 0.9, 0.7])  # chosen, rejected; chosen, rejected
+    monkeypatch.setattr(train_dpo, "completion_logps", lambda *_: probabilities.log())
+    reference = [
+        tuple(np.zeros(len(ids), np.float32) for ids in (p.chosen_ids, p.rejected_ids)) for p in TWO_PAIRS
+    ]
+    batch, metrics = collate(TWO_PAIRS, [0, 1], reference=reference), Metrics()
+    loss_fn = loss_function(compose_config("loss=dpo").loss)
+    train_dpo.pair_losses(None, batch, loss_fn, Compute.choose("cpu", "fp32"), metrics)
+    assert metrics.means()["end_probability/chosen"] == pytest.approx((0.1 + 0.3) / 2)
 
 
 @pytest.mark.parametrize(
