@@ -1,6 +1,7 @@
 """The likelihood program: builds a tokenizer and a model, learns, resumes, fine-tunes."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,14 @@ from safetensors.torch import load_file
 
 import train_sft
 from data.jsonl import write_jsonl
+from data.pairs import collate, split_by_problem
 from data.tokenizer import load_tokenizer
+from data.types import PreferencePair
 from model.checkpoint import load_model
+from model.training import Compute, Metrics
+from tests.conftest import compose_config
 from tests.test_train_dpo import interrupt_after
+from train_dpo import completion_logps
 
 SMALL = (
     "device=cpu",
@@ -62,6 +68,36 @@ def resumed(run_program, monkeypatch):
 
 def test_a_resumed_run_from_nothing_is_bit_identical(resumed):
     assert resumed("model.architecture.tie_word_embeddings=true")
+
+
+def test_a_step_follows_the_mean_over_all_tokens_of_its_batches(tiny_policy):
+    sizes = [(3, 9), (5, 2), (2, 4)]  # of prompt and completion
+    examples = [PreferencePair("", "", "", "", [*range(p)], [*range(c)], []) for p, c in sizes]
+    batches = [collate(examples, index) for index in ([0, 1], [2])]
+    model, metrics = load_model(tiny_policy), Metrics()
+    loss = -torch.cat([completion_logps(model, batch) for batch in batches]).mean()
+    gradients = torch.autograd.grad(loss, [*model.parameters()])
+    settings = Compute.choose("cpu", "fp32"), math.inf, metrics
+    train_sft.train_step(model, torch.optim.SGD(model.parameters()), batches, *settings)
+    noted = metrics.means()
+    assert noted["loss"] == pytest.approx(loss.item())
+    norm = torch.cat([gradient.flatten() for gradient in gradients]).norm().item()
+    assert noted["grad_norm"] == pytest.approx(norm, rel=1e-4)
+
+
+def test_rows_of_one_task_stay_on_one_side_of_the_split(tiny_policy, tmp_path):
+    rows = [
+        {"task_id": f"t{i}", "prompt": f"def f{i}():\n", "completion": f"    return {side}\n"}
+        for side in (0, 1)
+        for i in range(10)
+    ]
+    write_jsonl(tmp_path / "passing.jsonl", rows)
+    cfg = compose_config(f"data.demonstrations.path={tmp_path / 'passing.jsonl'}")
+    examples, _ = train_sft.tokenise(train_sft.read_demonstrations(cfg), load_tokenizer(tiny_policy), cfg)
+    train, held_out = ({examples[i].prompt for i in side} for side in split_by_problem(examples, 0.5, seed=1))
+    assert train
+    assert held_out
+    assert not train & held_out
 
 
 def test_adapters_need_a_checkpoint(run_program, capsys):

@@ -178,6 +178,13 @@ def test_rows_that_do_not_fit_are_dropped_and_counted_never_cut(tmp_path):
     }
 
 
+def test_rows_of_exactly_the_limits_are_kept(tmp_path):
+    path = write(tmp_path / "f", {"prompt": "pp", "chosen": "cc", "rejected": "rr"})
+    (kept,), dropped = read_pairs(path, ByteTokenizer(), max_prompt=3, max_completion=3)
+    assert [len(ids) for ids in (kept.prompt_ids, kept.chosen_ids, kept.rejected_ids)] == [3, 3, 3]
+    assert not dropped
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -221,6 +228,11 @@ def test_split_keeps_problems_together_and_ignores_order():
     assert split_by_problem(pairs, 0.0, seed=3)[1] == []
     with pytest.raises(ValueError, match="lower data.validation_share"):
         split_by_problem(pairs, 1.0, seed=3)
+
+
+def test_another_seed_holds_out_other_problems():
+    pairs = [pair([i], [1], [2], f"problem {i}") for i in range(200)]
+    assert split_by_problem(pairs, 0.25, seed=3) != split_by_problem(pairs, 0.25, seed=4)
 
 
 def test_epoch_order_is_a_permutation_that_depends_on_seed_and_epoch_alone():
