@@ -28,6 +28,19 @@ def other_program(path, then=""):
     )
 
 
+def test_what_is_written_whole_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    flushed, path = [], tmp_path / "a.jsonl"
+
+    def watched(file, fsync=os.fsync):
+        assert not path.exists()
+        fsync(file)
+        flushed.append(os.fstat(file).st_size)
+
+    monkeypatch.setattr(jsonl.os, "fsync", watched)
+    write_jsonl(path, [{"id": 1}, {"id": 2}])
+    assert flushed == [path.stat().st_size]
+
+
 @pytest.mark.parametrize("name", ["pairs.jsonl", "dpo"])
 def test_a_path_has_one_writer(tmp_path, name):
     path = tmp_path / "out" / name  # which is not there yet

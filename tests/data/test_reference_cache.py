@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
+from data import reference_cache
 from data.reference_cache import ReferenceCache, disagreement, fill
 from data.types import PreferencePair
 
@@ -83,6 +85,20 @@ def test_an_interrupted_pass_keeps_what_it_finished(tmp_path):
         fill(ReferenceCache(tmp_path, **IDENTITY), make_pairs(), fails_later, budget=7, per_shard=4)
     assert ReferenceCache(tmp_path, **IDENTITY).lacking(make_pairs()) == [6, 7, 8, 9]
     assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_a_shard_that_was_cut_off_as_it_was_written_is_none(tmp_path, monkeypatch):
+    def cut_off(tensors, path):
+        save_file(tensors, path)
+        path.write_bytes(path.read_bytes()[:-5])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(reference_cache, "save_file", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        fill(ReferenceCache(tmp_path, **IDENTITY), make_pairs(), Scorer(), budget=20)
+    monkeypatch.undo()
+    assert not list(tmp_path.rglob("*.safetensors"))
+    assert fill(ReferenceCache(tmp_path, **IDENTITY), make_pairs(), Scorer(), budget=20) == 10
 
 
 def test_several_processes_score_a_part_each_and_then_read_what_the_others_wrote(tmp_path):

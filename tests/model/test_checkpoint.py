@@ -297,6 +297,20 @@ def test_a_failed_save_leaves_the_old_folder_and_nothing_else(folder, monkeypatc
     assert [path.name for path in folder.parent.iterdir()] == ["m"]
 
 
+def test_every_weight_file_is_on_the_disk_before_the_folder_has_its_name(tmp_path, monkeypatch):
+    flushed, folder = [], tmp_path / "m"
+
+    def watched(file, fsync=os.fsync):
+        assert not folder.exists()
+        fsync(file)
+        flushed.append(os.fstat(file).st_size)
+
+    monkeypatch.setattr(checkpoint.os, "fsync", watched)
+    save_model(random_model(), folder, shard_bytes=20_000)
+    assert flushed == [path.stat().st_size for path in sorted(folder.glob("*.safetensors"))]
+    assert len(flushed) > 1
+
+
 def test_saving_replaces_a_folder_as_a_whole(folder):
     (folder / "leftover.txt").write_text("of the old one")
     model = random_model(CONFIGS["qwen2"])
