@@ -179,15 +179,6 @@ def test_what_belongs_to_a_run_is_moved_aside_with_it(train):
     assert not Path("out/t/dpo-best").exists()
 
 
-def test_a_run_killed_between_the_two_renames_of_a_save_goes_on(train, capsys):
-    assert train("optim.max_steps=3") == 0
-    Path("out/t/dpo").rename("out/t/.dpo.previous")
-    assert train("optim.max_steps=5") == 0
-    assert "going on from step 3" in capsys.readouterr().out
-    assert not Path("out/t/.dpo.previous").exists()
-    assert [row["step"] for row in metrics() if "loss" in row] == [1, 2, 3, 4, 5]
-
-
 def test_seconds_of_an_interrupted_run_are_those_of_all_its_parts(train, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(train_dpo, "Interrupt", interrupt_after(3))

@@ -1,14 +1,20 @@
 """What makes a training run another one, who may write its folder, and what is moved aside when."""
 
 import json
+import shutil
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 import train_dpo
 import train_sft
 from conf.loss_function import loss_function
-from conf.objective import code_of
+from conf.objective import claim_output, code_of, training_objective
+from conf.program import RESERVED
+from conf.schema import Config, LoraConfig, OptimConfig
+from data.jsonl import read_jsonl, write_jsonl
 from tests.conftest import compose_config
 from tests.data.test_jsonl import other_program
 from tests.test_train_sft import SMALL as SMALL_SFT
@@ -21,6 +27,31 @@ def my_loss(policy, reference, *, beta):
 """
 
 
+OPTIM = {
+    "lr": 1.0,
+    "schedule": "constant",
+    "warmup": 0.5,
+    "betas": [0.5, 0.5],
+    "eps": 1.0,
+    "weight_decay": 0.5,
+    "clip": 9.0,
+    "batch": 3,
+    "epochs": 9,
+}
+HARMLESS = {"microbatch", "max_steps", "log_every", "validate_every", "save_every"}
+LORA = {"rank": 3, "alpha": 1.5, "targets": ["q_proj"]}
+OTHER_VALUES = [
+    ("loss", "loss.beta", 0.5),
+    ("weights", "data.weights", "none"),
+    ("reference", "run.reference", "none"),
+    *(("optim", f"optim.{name}", value) for name, value in OPTIM.items()),
+    *(("lora", f"model.lora.{name}", value) for name, value in LORA.items()),
+    ("dtype", "model.dtype", "amp"),
+    ("validation_share", "data.validation_share", 0.5),
+    ("seed", "run.seed", 9),
+]
+
+
 @pytest.fixture
 def train(run_program, tiny_policy, tiny_pairs):
     """train(*overrides) -> exit code of three steps on the tiny policy."""
@@ -30,6 +61,47 @@ def train(run_program, tiny_policy, tiny_pairs):
         return run_program(train_dpo.main, *given, "optim.batch=4", "optim.max_steps=3", *overrides)
 
     return run
+
+
+def objective(cfg: Config) -> dict:
+    return training_objective(cfg, cfg.model.dtype, loss_function(cfg.loss), init="a", pairs="b")
+
+
+def test_all_that_an_objective_holds_has_another_value_here():
+    names = {"init", "pairs", "loss_code", *(key for key, _, _ in OTHER_VALUES)}
+    assert objective(compose_config()).keys() == names
+    assert {field.name for field in fields(OptimConfig)} == OPTIM.keys() | HARMLESS
+    assert {field.name for field in fields(LoraConfig)} == LORA.keys()
+
+
+@pytest.mark.parametrize(("key", "name", "value"), OTHER_VALUES)
+def test_an_unfinished_run_with_another_value_is_refused(tmp_path, key, name, value):
+    cfg, folder = compose_config(), tmp_path / "dpo"
+    (folder / "training").mkdir(parents=True)
+    noted = {"step": 1, "last_step": 2, "objective": objective(cfg)}
+    (folder / "training/position.json").write_text(json.dumps(noted))
+    with RESERVED:
+        assert claim_output(folder, objective(cfg), 2, None) == 1
+        OmegaConf.update(cfg, name, value)
+        with pytest.raises(ValueError, match=rf"unfinished run \(step 1 of 2\) .*, now {{'{key}': "):
+            claim_output(folder, objective(cfg), 2, None)
+
+
+def test_a_run_from_other_weights_on_other_pairs_or_in_another_type_is_another_one(
+    train, tiny_policy, tiny_pairs, tmp_path, capsys
+):
+    assert train() == 0
+    where = Path("out/t/dpo/training/position.json")
+    where.write_text(where.read_text().replace('"step": 3', '"step": 2'))
+    shutil.copytree("out/t/dpo", tmp_path / "policy")
+    write_jsonl(tmp_path / "pairs.jsonl", read_jsonl(tiny_pairs)[1:])
+    for key, override in (
+        ("init", f"model.path={tmp_path / 'policy'}"),
+        ("pairs", f"data.pairs={tmp_path / 'pairs.jsonl'}"),
+        ("dtype", "model.dtype=bf16"),
+    ):
+        assert train(override) == 1
+        assert f"now {{'{key}': " in capsys.readouterr().err
 
 
 def position(change) -> None:
