@@ -68,7 +68,7 @@ def objective(cfg: Config) -> dict:
 
 
 def test_all_that_an_objective_holds_has_another_value_here():
-    names = {"init", "pairs", "loss_code", *(key for key, _, _ in OTHER_VALUES)}
+    names = {"init", "pairs", "measured", "loss_code", *(key for key, _, _ in OTHER_VALUES)}
     assert objective(compose_config()).keys() == names
     assert {field.name for field in fields(OptimConfig)} == OPTIM.keys() | HARMLESS
     assert {field.name for field in fields(LoraConfig)} == LORA.keys()

@@ -98,7 +98,7 @@ def test_a_shard_that_was_cut_off_as_it_was_written_is_none(tmp_path, monkeypatc
         fill(ReferenceCache(tmp_path, **IDENTITY), make_pairs(), Scorer(), budget=20)
     monkeypatch.undo()
     assert not list(tmp_path.rglob("*.safetensors"))
-    assert fill(ReferenceCache(tmp_path, **IDENTITY), make_pairs(), Scorer(), budget=20) == 10
+    assert ReferenceCache(tmp_path, **IDENTITY).lacking(make_pairs()) == [*range(10)]
 
 
 def test_several_processes_score_a_part_each_and_then_read_what_the_others_wrote(tmp_path):
