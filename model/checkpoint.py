@@ -409,9 +409,10 @@ def save_model(
 
 def put_in_place(staging: Path, folder: Path) -> None:
     """Rename `staging`, once it is on the disk, to `folder`; what stood there goes only after that."""
+    mode = "rb" if os.name == "posix" else "rb+"  # a copied file may be read-only, which Windows cannot flush
     for path in staging.rglob("*"):
         if path.is_file():
-            with path.open("rb+") as file:
+            with path.open(mode) as file:
                 os.fsync(file.fileno())
     previous = folder.with_name(f".{folder.name}.previous")
     if folder.exists():
