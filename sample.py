@@ -38,9 +38,19 @@ from data.problems import load_problems
 from data.protocols import Protocol, asked, choose_protocol
 from data.tokenizer import StreamDecoder, Tokenizer, check_vocabulary, load_tokenizer
 from data.types import Completion, Problem
-from model.checkpoint import load_model, weights_digest
+from model.checkpoint import load_model, read_config, weights_digest
 from model.cuda_graphs import graphs_for
-from model.generate import DecodeConfig, Generation, LogitsHook, Request, StopStrings, generate
+from model.families import parse_config
+from model.generate import (
+    DecodeConfig,
+    Generation,
+    LogitsHook,
+    Request,
+    StopStrings,
+    check_drawing,
+    check_request,
+    generate,
+)
 from model.spread import Work, spread
 from model.training import Compute
 from model.transformer import Transformer
@@ -117,10 +127,6 @@ def other_devices(device: str, model: Transformer, decode: DecodeConfig, samples
     These are all GPUs, unless `device` names one; or up to 8 cores, while the model is small. Each gets
     enough samples to be worth its start.
     """
-    if decode.processes is not None and decode.processes < 1:
-        raise ValueError(f"decode.processes is {decode.processes}, expected at least 1, or null")
-    if decode.batch_rows < 1:
-        raise ValueError(f"decode.batch_rows is {decode.batch_rows}, expected at least 1")
     here, weights = model.lm_head.weight.device, list(model.parameters())
     gpus = torch.cuda.device_count() if here.type == "cuda" and ":" not in device else 1
     small = sum(w.numel() * w.element_size() for w in weights) <= SMALL_BYTES
@@ -198,11 +204,17 @@ def write_completions(
     return path
 
 
-def check_number(decode: DecodeConfig) -> None:
+def check_decoding(decode: DecodeConfig) -> None:
+    """ValueError where nothing can be sampled with these settings, whatever model and problems are."""
     if decode.n < 0:
         raise ValueError(f"decode.n is {decode.n}, expected 0 or more samples per problem")
     if not decode.n + decode.greedy:
         raise ValueError("nothing to sample: decode.n is 0 and decode.greedy is off")
+    if decode.processes is not None and decode.processes < 1:
+        raise ValueError(f"decode.processes is {decode.processes}, expected at least 1, or null")
+    if decode.batch_rows < 1:
+        raise ValueError(f"decode.batch_rows is {decode.batch_rows}, expected at least 1")
+    check_drawing(decode)
 
 
 def claim(path: Path, identity: dict) -> bool:
@@ -268,7 +280,7 @@ def sample_completions(cfg: Config) -> Path:
     folder, path = checkpoint_folder(cfg, cfg.run.checkpoint), samples_folder(cfg) / "completions.jsonl"
     compute = Compute.choose(cfg.device, cfg.model.dtype)
     decode: DecodeConfig = OmegaConf.to_object(cfg.decode)
-    check_number(decode)
+    check_decoding(decode)
     tokenizer, hook = load_tokenizer(folder), load_hook(decode.logits_hook)
 
     source, number = cfg.benchmark or cfg.data.problems, getattr(cfg.data, cfg.run.split, None)
@@ -277,6 +289,10 @@ def sample_completions(cfg: Config) -> Path:
     asked_as = as_asked(protocol, problems, source, tokenizer)
     prompts = {task_id: ids for task_id, (_, ids) in asked_as.items()}
     decode = with_protocol(decode, protocol)
+    config = parse_config(read_config(folder))
+    check_vocabulary(tokenizer, config.vocab_size)
+    for request in requests(prompts, decode, cfg.run.seed, set()):  # before a finished file is moved aside
+        check_request(request, config.vocab_size, config.longest)
     settings = {k: v for k, v in dataclasses.asdict(decode).items() if k not in ("batch_rows", "processes")}
     identity = {
         "weights": weights_digest(folder),
@@ -295,7 +311,6 @@ def sample_completions(cfg: Config) -> Path:
             return path
         where = {"dtype": compute.weights, "device": compute.device}
         model = load_model(folder, **where, check_finite=cfg.model.check_weights)
-        check_vocabulary(tokenizer, model.config.vocab_size)
         devices = other_devices(cfg.device, model, decode, len(prompts) * (decode.n + decode.greedy))
         threads = torch.get_num_threads()
         each = max(threads // (len(devices) + 1), 1)

@@ -77,6 +77,39 @@ class Request:
     seed: int = 0
 
 
+def check_drawing(settings: DecodeConfig | Request, whose: str = "") -> None:
+    """ValueError where one of the numbers allows no token; `whose` begins its message."""
+    for name, holds, expected in (
+        ("max_new_tokens", settings.max_new_tokens > 0, "at least 1"),
+        ("temperature", 0 <= settings.temperature < math.inf, "0 (the most likely token) or more"),
+        ("top_p", 0 < settings.top_p <= 1, "above 0 and at most 1 (off)"),
+        ("top_k", settings.top_k >= 0, "0 (off) or more"),
+    ):
+        if not holds:
+            raise ValueError(f"{whose}decode.{name} is {getattr(settings, name)}, expected {expected}")
+
+
+def check_request(request: Request, vocabulary: int, longest: int) -> None:
+    """ValueError where a model of so many ids, for texts so long, cannot serve a request."""
+    length = len(request.prompt_ids)
+    if not length:
+        raise ValueError(f"{request.key}: an empty prompt; at least one token is needed to go on from")
+    if not all(0 <= i < vocabulary for i in request.prompt_ids):
+        raise ValueError(
+            f"{request.key}: prompt id {max(request.prompt_ids)} is not one of the model's "
+            f"{vocabulary}; is it the model's own tokenizer?"
+        )
+    if length + request.max_new_tokens > longest:
+        way = "lower decode.max_new_tokens"
+        if length >= longest:
+            way = "the prompt alone leaves no room: shorten it, or leave that problem out"
+        raise ValueError(
+            f"{request.key}: {length} prompt tokens and {request.max_new_tokens} new ones exceed the "
+            f"model's {longest}; {way}"
+        )
+    check_drawing(request, f"{request.key}: ")
+
+
 class Prompt(NamedTuple):
     """What a slot of the cache holds."""
 
@@ -296,33 +329,6 @@ class Engine:
 
     # Prompts
 
-    def check(self, request: Request) -> None:
-        length, config = len(request.prompt_ids), self.model.config
-        if not length:
-            raise ValueError(f"{request.key}: an empty prompt; at least one token is needed to go on from")
-        if not all(0 <= i < self.vocabulary for i in request.prompt_ids):
-            raise ValueError(
-                f"{request.key}: prompt id {max(request.prompt_ids)} is not one of the model's "
-                f"{self.vocabulary}; is it the model's own tokenizer?"
-            )
-        if length + request.max_new_tokens > config.longest:
-            way = "lower decode.max_new_tokens"
-            if length >= config.longest:
-                way = "the prompt alone leaves no room: shorten it, or leave that problem out"
-            raise ValueError(
-                f"{request.key}: {length} prompt tokens and {request.max_new_tokens} new ones exceed the "
-                f"model's {config.longest}; {way}"
-            )
-        for name, holds, expected in (
-            ("max_new_tokens", request.max_new_tokens > 0, "at least 1"),
-            ("temperature", 0 <= request.temperature < math.inf, "0 (the most likely token) or more"),
-            ("top_p", 0 < request.top_p <= 1, "above 0 and at most 1 (off)"),
-            ("top_k", request.top_k >= 0, "0 (off) or more"),
-        ):
-            if not holds:
-                found = getattr(request, name)
-                raise ValueError(f"{request.key}: decode.{name} is {found}, expected {expected}")
-
     def read_prompts(self, wanted: int) -> None:
         """Take requests until `wanted` samples and some more are ready, and read their prompts."""
         new, tokens = [], 0
@@ -332,7 +338,7 @@ class Engine:
             request = next(self.source, None)
             if request is None:
                 break
-            self.check(request)
+            check_request(request, self.vocabulary, self.model.config.longest)
             if request.temperature < COLDEST:
                 request = replace(request, temperature=0.0)
             prompt = Prompt(tuple(request.prompt_ids), self.regime(len(request.prompt_ids) - 1))

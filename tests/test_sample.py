@@ -102,16 +102,6 @@ def test_a_large_model_is_sampled_by_one_process(policy, monkeypatch):
     assert sample.other_devices("auto", policy[0], DECODE, 10**6) == []
 
 
-def test_less_than_one_process_is_an_error(policy):
-    with pytest.raises(ValueError, match=r"decode.processes is 0"):
-        sample.other_devices("auto", policy[0], dataclasses.replace(DECODE, processes=0), 1)
-
-
-def test_no_rows_at_a_time_is_an_error(policy):
-    with pytest.raises(ValueError, match=r"decode.batch_rows is 0, expected at least 1"):
-        sample.other_devices("auto", policy[0], dataclasses.replace(DECODE, batch_rows=0), 1)
-
-
 def test_an_interrupted_file_goes_on_and_ends_the_same(policy, prompts, tmp_path, monkeypatch, capsys):
     whole = write(policy, prompts, tmp_path / "whole.jsonl")
     path, sampled = tmp_path / "completions.jsonl", []
@@ -185,10 +175,65 @@ def test_nothing_to_sample_is_an_error_before_the_model_is_read(
         sample.sample_completions(config(tiny_policy, tmp_path, f"decode.n={number}"))
 
 
-def test_an_error_while_sampling_gets_a_line_of_its_own(tiny_policy, run_program, capsys):
-    long = ("decode.max_new_tokens=9999", "data.test=1", "device=cpu", "run.name=x")
-    assert run_program(sample.main, f"model.path={tiny_policy}", *long) == 1
-    assert "\nerror: toy/test/0: " in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("top_p=2", r"^decode.top_p is 2.0, expected above 0 and at most 1 \(off\)"),
+        ("top_p=0", r"^decode.top_p is 0.0"),
+        ("temperature=-1", r"^decode.temperature is -1.0, expected 0 \(the most likely token\) or more"),
+        ("temperature=nan", r"^decode.temperature is nan"),
+        ("top_k=-1", r"^decode.top_k is -1, expected 0 \(off\) or more"),
+        ("max_new_tokens=0", r"^decode.max_new_tokens is 0, expected at least 1"),
+        ("max_new_tokens=-4", r"^decode.max_new_tokens is -4"),
+        ("max_new_tokens=100000", r"\d+ prompt tokens and 100000 new ones exceed the model's 512; lower"),
+        ("batch_rows=0", r"^decode.batch_rows is 0, expected at least 1"),
+        ("processes=0", r"^decode.processes is 0, expected at least 1, or null"),
+    ],
+)
+def test_a_setting_that_nothing_can_be_sampled_with_costs_no_finished_file(
+    tiny_policy, tmp_path, setting, says, monkeypatch
+):
+    cfg = config(tiny_policy, tmp_path, f"decode.{setting}")
+    path = sample.samples_folder(cfg) / "completions.jsonl"
+    path.parent.mkdir()
+    path.write_text("rows of other settings\n")
+    monkeypatch.setattr(sample, "load_model", lambda *arguments, **where: pytest.fail("read"))
+    with pytest.raises(ValueError, match=says):
+        sample.sample_completions(cfg)
+    assert [file.name for file in path.parent.iterdir()] == ["completions.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("length", "says"),
+    [
+        (505, "^toy/test/1: 505 prompt tokens and 8 new ones exceed the model's 512"),
+        (0, "^toy/test/1: an empty prompt"),
+        (504, "^claimed$"),
+    ],
+)
+def test_prompts_are_checked_before_a_finished_file_is_moved(
+    tiny_policy, tmp_path, length, says, monkeypatch
+):
+    def claim(path, identity):
+        raise ValueError("claimed")
+
+    as_asked = sample.as_asked
+    changed = {"toy/test/1": ("", [5] * length)}
+    monkeypatch.setattr(sample, "as_asked", lambda *arguments: as_asked(*arguments) | changed)
+    monkeypatch.setattr(sample, "claim", claim)
+    with pytest.raises(ValueError, match=says):
+        sample.sample_completions(config(tiny_policy, tmp_path))
+
+
+def test_an_error_while_sampling_gets_a_line_of_its_own(tiny_policy, run_program, capsys, monkeypatch):
+    def fails(*arguments, **settings):
+        raise ValueError("the model's logits are not finite")
+        yield
+
+    monkeypatch.setattr(sample, "generate", fails)
+    few = ("data.test=1", "decode.n=1", "device=cpu", "run.name=x")
+    assert run_program(sample.main, f"model.path={tiny_policy}", *few) == 1
+    assert "\nerror: the model's logits are not finite" in capsys.readouterr().err
 
 
 def test_what_another_program_is_sampling_stays_where_it_is(tiny_policy, tmp_path):
