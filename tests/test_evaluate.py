@@ -321,6 +321,22 @@ def test_comparing_with_a_checkpoint_that_was_never_scored_says_how_to(config, s
         evaluate.score_checkpoint(config("run.checkpoint=dpo", "compare=sft"))
 
 
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("seconds=-1", r"^sandbox.seconds is -1.0; a positive number expected"),
+        ("workers=-1", r"^sandbox.workers is -1; 0 \(one per core\) or more expected"),
+        ("require=[tmpf]", r"^sandbox.require names the layer 'tmpf'; known are "),
+    ],
+)
+def test_a_sandbox_that_cannot_be_is_an_error_before_anything_is_sampled(
+    config, sampler, setting, says, monkeypatch
+):
+    monkeypatch.setattr(evaluate, "sample_completions", lambda cfg: pytest.fail("sampled"))
+    with pytest.raises(ValueError, match=says):
+        evaluate.run(config(f"sandbox.{setting}"))
+
+
 def test_internal_errors_that_remain_stop_the_program(config, tmp_path, monkeypatch):
     asked = []
 
