@@ -156,26 +156,33 @@ def score(
     report = sandbox_report(sandbox, [job.timeout for answer in answers for job in answer.jobs.values()])
     print(report)
     cache = VerdictCache(cfg.run.verdicts) if cfg.run.verdicts else None
-    rows = judge_answers(answers, partial(judge, config=sandbox, cache=cache), folder / "results.jsonl")
+    results, keys = folder / "results.jsonl", digest([answer.key for answer in answers])
+    part = results.with_name(results.name + ".partial")
+    start -= seconds_of_part(part, keys)
+    try:
+        rows = judge_answers(answers, partial(judge, config=sandbox, cache=cache), results)
+    except KeyboardInterrupt:
+        write_provenance(part, identity=keys, counts={"seconds": round(time.perf_counter() - start, 2)})
+        raise
     summary = facts | summarise(rows)
     if "base" in rows[0]:  # EvalPlus: the verdicts on the original tests alone
         summary["base"] = summarise([row | {"verdict": row["base"]} for row in rows])
     summary |= {
         "extraction_failed": sum(not row["extracted"] for row in rows),
         "sandbox": facts["sandbox"] | {"report": report},
-        "seconds": facts.get("seconds", {})
-        | {"judging": longest(time.perf_counter() - start, folder / "results.jsonl")},
+        "seconds": facts.get("seconds", {}) | {"judging": longest(time.perf_counter() - start, results)},
     }
     if other is not None and comparable(other[1], rows):  # not where the judge failed on all
         summary["difference"] = other[0] | compare(other[1], rows)
     write_sample_files(folder, answers)
     write_jsonl(folder / "problems.jsonl", per_problem(rows))
     write_provenance(
-        folder / "results.jsonl",
+        results,
         config={name: OmegaConf.to_container(cfg[name], resolve=True) for name in CONFIG},
         protocol=protocol.digest,
         counts=summary["verdicts"] | {"seconds": summary["seconds"]["judging"]},
     )
+    part.with_name(part.name + ".meta.json").unlink(missing_ok=True)
     write_json(folder / "summary.json", summary)
     print(score_table(summary))
     print(f"written    {folder}/summary.json, results.jsonl, problems.jsonl, samples-*.jsonl")
@@ -186,6 +193,12 @@ def longest(seconds: float, path: Path) -> float:
     """`seconds`, or what the file at `path` took when it was made: finding it again costs nothing."""
     made = noted(path).get("counts", {}).get("seconds", 0.0)
     return round(max(seconds, made), 2)
+
+
+def seconds_of_part(part: Path, keys: str) -> float:
+    """What was noted when judging the same answers was interrupted; `part` holds the verdicts till then."""
+    note = noted(part) if part.exists() else {}
+    return note["counts"]["seconds"] if note.get("identity") == keys else 0.0
 
 
 def problems_digest(problems: list[Problem]) -> str:

@@ -337,6 +337,47 @@ def test_a_sandbox_that_cannot_be_is_an_error_before_anything_is_sampled(
         evaluate.run(config(f"sandbox.{setting}"))
 
 
+def stops_after_one(jobs, config, cache):
+    for number, job in enumerate(jobs):
+        if number == 1:
+            raise KeyboardInterrupt
+        yield job.key, ExecutionResult(verdict=Verdict.PASSED)
+
+
+def stopped_after(seconds, cfg, note, monkeypatch):
+    """Judge a part of `cfg`, and let the `note` of it say that it took `seconds` more."""
+    with monkeypatch.context() as changed:
+        changed.setattr(evaluate, "judge", stops_after_one)
+        with pytest.raises(SystemExit) as stopped:
+            evaluate.run(cfg)
+    assert stopped.value.code == 130
+    noted = json.loads(note.read_text())
+    noted["counts"]["seconds"] += seconds
+    note.write_text(json.dumps(noted))
+
+
+def test_the_seconds_of_judging_are_those_of_all_its_parts(config, tmp_path, monkeypatch):
+    cfg, folder = config(samples(tmp_path, RIGHT)), tmp_path / "out" / "samples-problems"
+    note = folder / "results.jsonl.partial.meta.json"
+    stopped_after(1000, cfg, note, monkeypatch)
+    stopped_after(1000, cfg, note, monkeypatch)
+    evaluate.run(cfg)
+    for _ in range(2):  # found again, they are as long
+        assert 2000 < json.loads((folder / "summary.json").read_text())["seconds"]["judging"] < 2100
+        assert not note.exists()
+        evaluate.run(cfg)
+
+
+def test_the_seconds_of_a_part_that_was_judged_otherwise_are_not_counted(config, tmp_path, monkeypatch):
+    given, folder = samples(tmp_path, RIGHT), tmp_path / "out" / "samples-problems"
+    note = folder / "results.jsonl.partial.meta.json"
+    stopped_after(1000, config(given, "sandbox.seconds=2"), note, monkeypatch)
+    assert evaluate.score_file(config(given))["seconds"]["judging"] < 100
+    stopped_after(1000, config(given, "sandbox.seconds=2"), note, monkeypatch)
+    (folder / "results.jsonl.partial").unlink()  # to begin again
+    assert evaluate.score_file(config(given, "sandbox.seconds=2"))["seconds"]["judging"] < 100
+
+
 def test_internal_errors_that_remain_stop_the_program(config, tmp_path, monkeypatch):
     asked = []
 
