@@ -57,6 +57,7 @@ from model.transformer import Transformer
 
 SMALL_BYTES = 2**28  # of weights: with more, one process uses all cores of a CPU well
 MOST_CORES = 8  # each process takes half a gigabyte before it begins
+SUFFIXES = ("", ".partial", ".meta.json")  # of completions and of what may lie beside them
 GREEDY = -1  # the number of the greedy answer among a problem's samples
 
 
@@ -218,21 +219,39 @@ def check_decoding(decode: DecodeConfig) -> None:
 
 
 def claim(path: Path, identity: dict) -> bool:
-    """Whether `path` is finished and of this identity. Files of another one are moved aside."""
-    if not path.exists() and not path.with_name(path.name + ".partial").exists():
+    """Whether `path` is finished and of this identity. Files of another one are moved aside.
+
+    In their place come those of this identity, if they were moved aside before.
+    """
+    if not begun(path):
         return False
     found = noted(path).get("identity", {})
     if found == identity:
         return path.exists()
-    suffixes = ("", ".partial", ".meta.json")  # an interrupted run leaves only the last two
-    aside = free_place(path, suffixes)
-    for suffix in suffixes:
-        source = path.with_name(path.name + suffix)
-        if source.exists():
-            source.rename(aside.with_name(aside.name + suffix))
+    aside = free_place(path, SUFFIXES)
+    move(path, aside)
     changed = sorted(key for key in identity if identity[key] != found.get(key))
     print(f"moved      {path} to {aside.name}: it has another {', '.join(changed)}")
+    for note in sorted(path.parent.glob(f"{path.stem}.*{path.suffix}.meta.json")):
+        earlier = note.with_name(note.name.removesuffix(".meta.json"))
+        if begun(earlier) and noted(earlier).get("identity") == identity:
+            move(earlier, path)
+            print(f"moved      {earlier} back to {path.name}")
+            return path.exists()
     return False
+
+
+def begun(path: Path) -> bool:
+    """Whether there are completions, be it of an interrupted run."""
+    return path.exists() or path.with_name(path.name + ".partial").exists()
+
+
+def move(path: Path, target: Path) -> None:
+    """Rename completions and what lies beside them; an interrupted run left only the last two."""
+    for suffix in SUFFIXES:
+        source = path.with_name(path.name + suffix)
+        if source.exists():
+            source.rename(target.with_name(target.name + suffix))
 
 
 def load_hook(hook: str | dict | None) -> LogitsHook | None:

@@ -290,6 +290,31 @@ def test_interrupted_files_of_other_settings_are_moved_aside_one_beside_the_othe
         assert json.loads((tmp_path / f"{name}.meta.json").read_text()) == {"identity": {"seed": number}}
 
 
+def test_files_that_were_moved_aside_come_back_when_they_are_wanted_again(tiny_policy, tmp_path, capsys):
+    """Finished ones as they were; interrupted ones to go on from."""
+    path, other = sample.sample_completions(config(tiny_policy, tmp_path)), "run.seed=5"
+    first = path.read_text()
+    second = sample.sample_completions(config(tiny_policy, tmp_path, other)).read_text()
+    capsys.readouterr()
+
+    assert sample.sample_completions(config(tiny_policy, tmp_path)).read_text() == first
+    out = capsys.readouterr().out
+    assert "completions.1.jsonl back to completions.jsonl\nfound" in out
+    assert path.with_name("completions.2.jsonl").read_text() == second
+
+    path.with_name("completions.2.jsonl").unlink()
+    row = second.splitlines(keepends=True)[0]
+    path.with_name("completions.2.jsonl.partial").write_text(row)
+    assert sample.sample_completions(config(tiny_policy, tmp_path, other)).read_text() == second
+    assert "going on   " in capsys.readouterr().out
+    assert path.with_name("completions.1.jsonl").read_text() == first
+    assert not path.with_name("completions.2.jsonl.meta.json").exists()
+
+    path.with_name("completions.1.jsonl").unlink()
+    assert sample.sample_completions(config(tiny_policy, tmp_path)).read_text() == first
+    assert "back to" not in capsys.readouterr().out  # a note alone is nothing to go on from
+
+
 def test_the_groups_are_a_greedy_answer_samples_or_both(tiny_policy, tmp_path):
     for group, numbers in (("greedy", [-1]), ("sample", range(16)), ("evaluation", range(-1, 8))):
         cfg = compose_config(
