@@ -231,7 +231,7 @@ def claim(path: Path, identity: dict) -> bool:
     aside = free_place(path, SUFFIXES)
     move(path, aside)
     changed = sorted(key for key in identity if identity[key] != found.get(key))
-    print(f"moved      {path} to {aside.name}: it has another {', '.join(changed)}")
+    print(f"moved      {path} to {aside.name}: it differs in {', '.join(changed)}")
     for note in sorted(path.parent.glob(f"{path.stem}.*{path.suffix}.meta.json")):
         earlier = note.with_name(note.name.removesuffix(".meta.json"))
         if begun(earlier) and noted(earlier).get("identity") == identity:

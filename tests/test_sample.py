@@ -260,7 +260,7 @@ def test_a_finished_file_is_kept_and_one_of_other_settings_moved_aside(tiny_poli
     assert "found" in capsys.readouterr().out
 
     sample.sample_completions(config(tiny_policy, tmp_path, "run.seed=5"))
-    assert "it has another seed" in capsys.readouterr().out
+    assert "it differs in seed" in capsys.readouterr().out
     assert path.with_name("completions.1.jsonl").read_text() == first
     assert path.read_text() != first
 
@@ -270,12 +270,12 @@ def test_a_file_of_other_weights_or_of_another_type_is_moved_aside(tiny_policy, 
     shutil.copytree(tiny_policy, folder)
     path = sample.sample_completions(config(folder, tmp_path))
     sample.sample_completions(config(folder, tmp_path, "model.dtype=bf16"))
-    assert f"moved      {path} to completions.1.jsonl: it has another dtype\n" in capsys.readouterr().out
+    assert f"moved      {path} to completions.1.jsonl: it differs in dtype\n" in capsys.readouterr().out
     stored = load_file(folder / "model.safetensors")
     stored["model.norm.weight"] *= 2
     save_file(stored, folder / "model.safetensors", metadata={"format": "pt"})
     sample.sample_completions(config(folder, tmp_path, "model.dtype=bf16"))
-    assert f"moved      {path} to completions.2.jsonl: it has another weights\n" in capsys.readouterr().out
+    assert f"moved      {path} to completions.2.jsonl: it differs in weights\n" in capsys.readouterr().out
 
 
 def test_interrupted_files_of_other_settings_are_moved_aside_one_beside_the_other(tmp_path):
