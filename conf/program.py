@@ -14,11 +14,13 @@ from pathlib import Path
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import env_override
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
-from omegaconf.errors import MissingMandatoryValue
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from conf.composition import composition_error, past_hydra
 from conf.schema import Config, check_values
 from model.distributed import finish, leave
 from model.wrong_folder import check_folder
@@ -28,6 +30,7 @@ STAGE_KEYS = (  # these do not name a trained run
     r"|compare|prompt|device)\b"
 )
 OF_PROBLEMS = r"|\+?data\.(problems|train|validation|test)\b"  # nor these, but what is sampled lies apart
+FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR", "")  # as the user set it
 RESERVED = ExitStack()  # what nobody else may write until this program, or combination of a sweep, ends
 
 
@@ -76,15 +79,17 @@ def program(main: Callable[[Config], int | None]) -> Callable[[], None]:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
         try:
             check_values(cfg)
-            with RESERVED:
+            with RESERVED, env_override({"HYDRA_FULL_ERROR": FULL_ERROR}):
                 code = main(cfg)
         except (ValueError, OSError, MissingMandatoryValue) as error:
-            if os.environ.get("HYDRA_FULL_ERROR"):
+            if FULL_ERROR:
                 raise
             sys.stdout.flush()
             rank = os.environ.get("RANK", "0")
             if isinstance(error, MissingMandatoryValue):
                 error = f"{error.full_key} is not set; give it as {error.full_key}=..."
+            elif isinstance(error, OmegaConfBaseException):  # an interpolation, found when it was looked at
+                error = composition_error(error, command())
             elif getattr(error, "errno", None) == errno.ENOSPC:  # which does not say where
                 error = f"{error} (outputs go to {cfg.run.dir}, reference log-probs to {cfg.run.cache})"
             where = f" in {cfg.run.dir}" * sweeping() + f" in process {rank}" * (rank != "0")
@@ -94,7 +99,7 @@ def program(main: Callable[[Config], int | None]) -> Callable[[], None]:
             failed.append(cfg.run.dir)
             return
         except KeyboardInterrupt:
-            if os.environ.get("HYDRA_FULL_ERROR"):
+            if FULL_ERROR:
                 raise
             print("\ninterrupted; the same command goes on from what is finished", file=sys.stderr)
             sys.exit(130)
@@ -112,7 +117,17 @@ def program(main: Callable[[Config], int | None]) -> Callable[[], None]:
             return run(cfg)
         check_arguments(sys.argv[1:])
         try:
-            run()
+            try:
+                with env_override({"HYDRA_FULL_ERROR": "1"}):  # then Hydra raises what else it would print
+                    run()
+            except Exception as error:
+                if FULL_ERROR:
+                    raise
+                if own := past_hydra(error):  # a bug: only its own part of the traceback
+                    raise error.with_traceback(own)  # noqa: B904
+                if said := composition_error(error, command()):
+                    sys.exit(f"error: {said}")
+                raise
             if failed:
                 sys.exit(f"error: {len(failed)} combinations failed, see above: {', '.join(failed)}")
         except BaseException as error:
