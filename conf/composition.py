@@ -26,12 +26,14 @@ SHOWN = 8  # of the names that were possible
 
 
 def composition_error(error: BaseException, command: str) -> str | None:
-    """One line for what overrides or config files have wrong; None for a bug.
+    """One line for what overrides or config files have wrong, or the disk; None for a bug.
 
     command: how the running program is started.
     """
     if isinstance(error, MissingConfigException):
         return no_option(error, command)
+    if isinstance(cause := error.__cause__ or error, OSError):  # Hydra writes down the config before it calls
+        return f"{joined(str(cause))} (outputs go below run.home; set another one, or make room there)"
     if type(error).__module__.partition(".")[0] not in ("hydra", "omegaconf", "yaml"):
         return None
     found = next((e for e in chain(error) if isinstance(e, OmegaConfBaseException) and e.full_key), None)

@@ -1,5 +1,6 @@
 """Whatever Hydra says about a config that does not come about is one line; bugs keep their tracebacks."""
 
+import errno
 import os
 import re
 import sys
@@ -111,6 +112,23 @@ def test_an_experiment_that_cannot_be_taken_is_one_line(refused, text, message):
     folder.mkdir(parents=True)
     (folder / "mine.yaml").write_text(f"# @package _global_\n{text}\n")
     assert message in refused("--config-dir=own", "+exp=mine")
+
+
+def test_a_place_where_hydra_cannot_write_is_one_line(refused, monkeypatch):
+    place = " (outputs go below run.home; set another one, or make room there)"
+    Path("file").touch()
+    for more in ((), ("-m", "run.seed=1,2")):
+        line = refused(*more, "run.home=file/x")
+        assert line.startswith("error: [Errno 20] Not a directory: 'file/x/")
+        assert line.endswith(place)
+    Path("x/hydra/log/log.log").mkdir(parents=True)  # where the log goes, which is opened by logging
+    assert refused("run.home=x", "hydra.job.name=log").startswith("error: [Errno 21] Is a directory: ")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("hydra.core.utils._save_config", full)
+    assert refused() == f"error: [Errno 28] No space left on device{place}"
 
 
 def test_an_interpolation_that_only_the_program_looks_at_is_one_line(launch, capsys):
