@@ -3,12 +3,12 @@
 import difflib
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from types import TracebackType, UnionType
 from typing import Any, get_args, get_type_hints
 
 from hydra.errors import MissingConfigException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
 from conf.schema import Config
@@ -84,6 +84,20 @@ def no_key(error: OmegaConfBaseException, command: str) -> str:
         f"{error.full_key}: there is no such setting, expected {keys}{f' in {node}' * bool(node)}{more} "
         f"(`{command} --cfg job` shows all)"
     )
+
+
+def check_keys(node: DictConfig, command: str, where: str = "") -> None:
+    """ValueError for keys that the schema does not have: Hydra opens every node for `+`."""
+    kind = OmegaConf.get_type(node)
+    names = [field.name for field in fields(kind)]
+    for key in set(node) - {*names, "hydra"}:
+        raise ValueError(
+            f"+{where}{key}: there is no such setting, expected {nearest(key, names)}"
+            f"{f' in {where[:-1]}' * bool(where)} (`{command} --cfg job` shows all)"
+        )
+    for name, inner in get_type_hints(kind).items():
+        if is_dataclass(inner):
+            check_keys(node[name], command, f"{where}{name}.")
 
 
 def nearest(name: str, options: Iterable[str]) -> str:

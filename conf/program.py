@@ -20,7 +20,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from conf.composition import composition_error, past_hydra
+from conf.composition import check_keys, composition_error, past_hydra
 from conf.schema import Config, check_values
 from model.distributed import finish, leave
 from model.wrong_folder import check_folder
@@ -78,6 +78,7 @@ def program(main: Callable[[Config], int | None]) -> Callable[[], None]:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
         try:
+            check_keys(cfg, command())
             check_values(cfg)
             with RESERVED, env_override({"HYDRA_FULL_ERROR": FULL_ERROR}):
                 code = main(cfg)

@@ -157,6 +157,22 @@ def test_good_arguments_pass(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("+optim.learning_rate=1", "+optim.learning_rate: there is no such setting, expected "),
+        (
+            "+data.demonstrations.cuont=1",
+            "+data.demonstrations.cuont: there is no such setting, expected count",
+        ),
+        ("+deviec=cpu", "+deviec: there is no such setting, expected device"),
+    ],
+)
+def test_a_plus_makes_no_settings(run_program, capsys, override, message):
+    assert run_program(program.program(lambda cfg: None), override) == 1
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
         ("data.validation_share=-0.5", "data.validation_share is -0.5, expected a share from 0 to below 1"),
         ("data.validation_share=1", "data.validation_share is 1.0"),
         ("optim.microbatch=0", "optim.microbatch is 0, expected 1 token or more"),
