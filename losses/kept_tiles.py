@@ -5,11 +5,17 @@ time, from the tiles of just these columns. Until then their part of the gradien
 numbers of D tokens, of 2 D where bfloat16 is computed from float32 weights. Tiles of further tokens get
 memory of their own, up to a budget; what is beyond that is computed again.
 
+The gradient's memory outlives the gradient: between steps the C library would put small things where it was,
+and need as much again for the next one.
+
 Letters: V vocabulary · D width · n rows (tokens) and c columns (ids) of a tile.
 """
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
+
+MEMORY = WeakTensorKeyDictionary()  # weight -> memory that was made for its gradient
 
 
 class KeptTiles:
@@ -21,7 +27,7 @@ class KeptTiles:
         Outside the gradient nothing is kept when less than half would fit: it would save too little.
         """
         self.weight, self.dtype = weight, dtype
-        self.gradient: Tensor | None = weight.new_empty(weight.shape)
+        self.gradient: Tensor | None = gradient_memory(weight)
         inside = weight.shape[1] * weight.itemsize // dtype.itemsize  # tokens whose numbers fit there
         outside = (rows - inside) * len(weight) * dtype.itemsize
         self.left = budget_bytes if outside <= 2 * budget_bytes else 0  # bytes
@@ -57,3 +63,22 @@ class KeptTiles:
         """Memory for the gradient, [V, D]. Write a part of it only when its columns' tiles are taken."""
         gradient, self.gradient = self.gradient, None
         return self.weight.new_empty(self.weight.shape) if gradient is None else gradient
+
+
+def references(tensor: Tensor) -> int:
+    """How many there are to the tensor's memory, this call's included; PyTorch's way of asking is private."""
+    return torch._C._storage_Use_Count(tensor.untyped_storage()._cdata)
+
+
+CAN_ASK = hasattr(torch._C, "_storage_Use_Count")
+ALONE = references(torch.empty(1)) if CAN_ASK else 0  # of a tensor that nothing shares memory with
+
+
+def gradient_memory(weight: Tensor) -> Tensor:
+    """Memory for a gradient [V, D]: that of an earlier one, if nobody has that any more."""
+    if not CAN_ASK:
+        return weight.new_empty(weight.shape)
+    memory = MEMORY.get(weight)
+    if memory is None or references(memory) > ALONE:
+        memory = MEMORY[weight] = weight.new_empty(weight.shape)
+    return memory.detach()  # the engine copies a gradient that others refer to, but not its memory

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from losses.kept_tiles import KeptTiles
+from losses import kept_tiles
+from losses.kept_tiles import MEMORY, KeptTiles, gradient_memory
 
 V, D = 12, 4  # so four tokens' numbers fit the gradient in float32, eight in bfloat16
 COLUMNS = [slice(0, 5), slice(5, 10), slice(10, 12)]
@@ -85,4 +86,38 @@ def test_the_gradient_is_handed_out_once_then_there_is_another():
     kept = KeptTiles(torch.randn(V, D), torch.float32, 7, 5, 0)
     first, second = kept.take_gradient(), kept.take_gradient()
     assert first.shape == second.shape == (V, D)
+    assert first.data_ptr() != second.data_ptr()
+
+
+def test_the_next_gradient_lies_where_the_last_one_was():
+    weight = torch.nn.Parameter(torch.randn(V, D))
+    place = gradient_memory(weight).data_ptr()
+    assert gradient_memory(weight).data_ptr() == place
+    weight.grad = gradient_memory(weight)
+    assert weight.grad.data_ptr() == place
+    weight.grad = None
+    assert gradient_memory(weight).data_ptr() == place
+
+
+@pytest.mark.parametrize(
+    "hold", [lambda g: g, lambda g: g[2:, 1], lambda g: g.numpy(), lambda g: [g.detach()]]
+)
+def test_a_gradient_that_somebody_has_stays_as_it_is(hold):
+    weight = torch.nn.Parameter(torch.randn(V, D))
+    held = hold(gradient_memory(weight).fill_(1.0))
+    for _ in range(3):
+        gradient_memory(weight).fill_(2.0)
+    assert (torch.as_tensor(held[0]) == 1).all()
+
+
+def test_no_memory_outlives_its_weight(monkeypatch):
+    before = len(MEMORY)
+    weight = torch.randn(V, D)
+    gradient_memory(weight)
+    assert len(MEMORY) == before + 1
+    del weight
+    assert len(MEMORY) == before
+    monkeypatch.setattr(kept_tiles, "CAN_ASK", False)  # a PyTorch that does not tell
+    weight = torch.randn(V, D)
+    first, second = gradient_memory(weight), gradient_memory(weight)
     assert first.data_ptr() != second.data_ptr()
