@@ -148,6 +148,24 @@ def tiny_pairs(tiny_policy: Path) -> Path:
 
 
 @pytest.fixture
+def flushed_before(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], list[int]]:
+    """flushed_before(path) -> sizes of files flushed to the disk from now on, while `path` is not there."""
+
+    def watch(path: Path) -> list[int]:
+        sizes = []
+
+        def fsync(file: int, real: Callable = os.fsync) -> None:
+            assert not path.exists()
+            real(file)
+            sizes.append(os.fstat(file).st_size)
+
+        monkeypatch.setattr(os, "fsync", fsync)
+        return sizes
+
+    return watch
+
+
+@pytest.fixture
 def run_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """Run a program's `main` with overrides in an empty working directory; returns its exit code."""
     monkeypatch.chdir(tmp_path)

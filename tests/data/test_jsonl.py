@@ -28,15 +28,9 @@ def other_program(path, then=""):
     )
 
 
-def test_what_is_written_whole_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
-    flushed, path = [], tmp_path / "a.jsonl"
-
-    def watched(file, fsync=os.fsync):
-        assert not path.exists()
-        fsync(file)
-        flushed.append(os.fstat(file).st_size)
-
-    monkeypatch.setattr(jsonl.os, "fsync", watched)
+def test_what_is_written_whole_is_on_the_disk_before_it_has_its_name(tmp_path, flushed_before):
+    path = tmp_path / "a.jsonl"
+    flushed = flushed_before(path)
     write_jsonl(path, [{"id": 1}, {"id": 2}])
     assert flushed == [path.stat().st_size]
 

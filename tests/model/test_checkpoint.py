@@ -297,15 +297,9 @@ def test_a_failed_save_leaves_the_old_folder_and_nothing_else(folder, monkeypatc
     assert [path.name for path in folder.parent.iterdir()] == ["m"]
 
 
-def test_every_file_is_on_the_disk_before_the_folder_has_its_name(tmp_path, monkeypatch):
-    flushed, folder = [], tmp_path / "m"
-
-    def watched(file, fsync=os.fsync):
-        assert not folder.exists()
-        fsync(file)
-        flushed.append(os.fstat(file).st_size)
-
-    monkeypatch.setattr(checkpoint.os, "fsync", watched)
+def test_every_file_is_on_the_disk_before_the_folder_has_its_name(tmp_path, flushed_before):
+    folder = tmp_path / "m"
+    flushed = flushed_before(folder)
     save_model(random_model(), folder, shard_bytes=20_000)
     assert sorted(flushed) == sorted(path.stat().st_size for path in folder.iterdir())
     assert len(flushed) > 3  # config, index and shards
