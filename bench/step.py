@@ -52,7 +52,7 @@ def score_reference(
     """The reference column, filled as train_dpo.py fills it, in a cache that is thrown away."""
     with tempfile.TemporaryDirectory() as folder:
         cache = ReferenceCache(folder, weights="initial")
-        fill(cache, [pairs[i] for i in cache.lacking(pairs)], partial(score, model, compute), budget)
+        fill(cache, pairs, partial(score, model, compute), budget)
         return [cache.of(pair) for pair in pairs]
 
 

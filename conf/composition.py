@@ -79,22 +79,23 @@ def no_key(error: OmegaConfBaseException, command: str) -> str:
     """For a key that its node does not have; nodes that name a function may be given more."""
     node = error.full_key.rpartition(".")[0]
     keys = nearest(str(error.key), (str(key) for key in error.parent_node if key != "hydra"))
-    more = f"; +{error.full_key}=... adds it" if OmegaConf.get_type(error.parent_node) is dict else ""
-    return (
-        f"{error.full_key}: there is no such setting, expected {keys}{f' in {node}' * bool(node)}{more} "
-        f"(`{command} --cfg job` shows all)"
-    )
+    if OmegaConf.get_type(error.parent_node) is dict:
+        return no_setting(error.full_key, f"{keys} in {node}; +{error.full_key}=... adds it", command)
+    return no_setting(error.full_key, keys + f" in {node}" * bool(node), command)
+
+
+def no_setting(key: str, expected: str, command: str) -> str:
+    return f"{key}: there is no such setting, expected {expected} (`{command} --cfg job` shows all)"
 
 
 def check_keys(node: DictConfig, command: str, where: str = "") -> None:
     """ValueError for keys that the schema does not have: Hydra opens every node for `+`."""
     kind = OmegaConf.get_type(node)
     names = [field.name for field in fields(kind)]
-    for key in set(node) - {*names, "hydra"}:
-        raise ValueError(
-            f"+{where}{key}: there is no such setting, expected {nearest(key, names)}"
-            f"{f' in {where[:-1]}' * bool(where)} (`{command} --cfg job` shows all)"
-        )
+    for key in node:
+        if key not in (*names, "hydra"):
+            expected = nearest(key, names) + f" in {where[:-1]}" * bool(where)
+            raise ValueError(no_setting(f"+{where}{key}", expected, command))
     for name, inner in get_type_hints(kind).items():
         if is_dataclass(inner):
             check_keys(node[name], command, f"{where}{name}.")

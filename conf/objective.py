@@ -32,16 +32,13 @@ def training_objective(cfg: Config, dtype: str, loss: LossFunction | None, **inp
     """
     optim = OmegaConf.to_container(cfg.optim, resolve=True)
     if loss is not None:
-        inputs = (
-            {"measured": []}
-            | inputs
-            | {
-                "loss": OmegaConf.to_container(cfg.loss, resolve=True),
-                "loss_code": code_of(loss),
-                "weights": cfg.data.weights and columns_digest(cfg.data.weights),
-                "reference": reference_digest(cfg),
-            }
-        )
+        inputs.setdefault("measured", [])
+        inputs |= {
+            "loss": OmegaConf.to_container(cfg.loss, resolve=True),
+            "loss_code": code_of(loss),
+            "weights": cfg.data.weights and columns_digest(cfg.data.weights),
+            "reference": reference_digest(cfg),
+        }
     return {
         **inputs,
         "optim": {name: value for name, value in optim.items() if not re.fullmatch(HARMLESS, name)},

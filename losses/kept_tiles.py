@@ -62,7 +62,7 @@ class KeptTiles:
     def take_gradient(self) -> Tensor:
         """Memory for the gradient, [V, D]. Write a part of it only when its columns' tiles are taken."""
         gradient, self.gradient = self.gradient, None
-        return self.weight.new_empty(self.weight.shape) if gradient is None else gradient
+        return gradient_memory(self.weight) if gradient is None else gradient
 
 
 def references(tensor: Tensor) -> int:
