@@ -308,7 +308,7 @@ def results_of(cfg: Config, checkpoint: str) -> list[Path]:
 
 def run(cfg: Config) -> None:
     """Score, and fail when the judge did."""
-    OmegaConf.to_object(cfg.sandbox)  # its errors before the long part
+    sandbox_report(OmegaConf.to_object(cfg.sandbox))  # what it lacks is told before the long part
     try:
         summary = score_file(cfg) if cfg.samples else score_checkpoint(cfg)
     except KeyboardInterrupt:

@@ -100,7 +100,7 @@ def check_request(request: Request, vocabulary: int, longest: int) -> None:
             f"{vocabulary}; is it the model's own tokenizer?"
         )
     if length + request.max_new_tokens > longest:
-        way = "lower decode.max_new_tokens"
+        way = "lower decode.max_new_tokens, or take a protocol whose answers are shorter"
         if length >= longest:
             way = "the prompt alone leaves no room: shorten it, or leave that problem out"
         raise ValueError(

@@ -337,6 +337,14 @@ def test_a_sandbox_that_cannot_be_is_an_error_before_anything_is_sampled(
         evaluate.run(config(f"sandbox.{setting}"))
 
 
+def test_a_required_layer_that_is_missing_is_an_error_before_anything_is_sampled(
+    config, sampler, monkeypatch
+):
+    monkeypatch.setattr(evaluate, "sample_completions", lambda cfg: pytest.fail("sampled"))
+    with pytest.raises(ValueError, match="sandbox.require names seccomp, which this machine does not give"):
+        evaluate.run(config("sandbox.layers=[split,rlimits]", "sandbox.require=[split,seccomp]"))
+
+
 def stops_after_one(jobs, config, cache):
     for number, job in enumerate(jobs):
         if number == 1:
