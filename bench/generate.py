@@ -6,7 +6,8 @@
 
 All samples are drawn at temperature 0.8 and never stop (--mixed: each ends at a random length, as samples of
 programs do; transformers then runs batches of --batch rows until the longest row of each ends). Methods take
-turns, --rounds times after a warm-up; the table and the last line, `BENCH {json}`, hold medians.
+turns, --rounds times after a warm-up; the table and the last line, `BENCH {json}`, hold medians. Weights are
+loaded and packed (model/packed_linear.py) once, before; --pack-again packs them in every round.
 """
 
 import argparse
@@ -23,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from model.checkpoint import load_model
 from model.generate import Request, generate
 from model.memory import keep_freed_memory
+from model.packed_linear import PackedLinears
 from model.transformer import Transformer
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -55,9 +57,9 @@ def workload(args: argparse.Namespace, vocabulary: int, context: int) -> list[Re
     return requests
 
 
-def ours(model: Transformer, requests: list[Request], batch: int) -> int:
+def ours(model: Transformer, requests: list[Request], batch: int, packed: PackedLinears | None) -> int:
     """Tokens written."""
-    return sum(len(g.ids) for g in generate(model, requests, batch_size=batch))
+    return sum(len(g.ids) for g in generate(model, requests, batch_size=batch, packed=packed))
 
 
 def theirs(model: object, requests: list[Request], batch: int) -> int:
@@ -120,6 +122,7 @@ def main() -> None:
     parser.add_argument("--dtype", choices=DTYPES, default="fp32")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--pack-again", action="store_true", help="time packing the weights, too")
     args = parser.parse_args()
 
     keep_freed_memory()  # as the programs do; every method here profits
@@ -127,7 +130,8 @@ def main() -> None:
     model = load_model(args.model, dtype=dtype, device=args.device)
     requests = workload(args, model.config.vocab_size, model.config.context)
     batch = args.batch if args.mixed else args.n
-    methods = {"project": lambda: ours(model, requests, batch)}
+    packed = None if args.pack_again else PackedLinears(model)
+    methods = {"project": lambda: ours(model, requests, batch, packed)}
     peer = load_peer(args.model, dtype, args.device)
     if peer is not None:
         methods["transformers"] = lambda: theirs(peer, requests, batch)

@@ -298,6 +298,7 @@ class Engine:
         on_token: Callable[[str, int, int], None] | None,
         logps: bool,
         graphs: StepGraphs | None,
+        packed: PackedLinears | None,
     ) -> None:
         weight = model.lm_head.weight
         self.model, self.source, self.batch_size = model, source, batch_size
@@ -306,7 +307,7 @@ class Engine:
         self.stop_ids = frozenset(stop_ids)
         self.reads_tokens = bool(stops or hook or on_token)
         capacity = padded(batch_size, ROW_BLOCK)
-        self.packed = PackedLinears(model)
+        self.packed = PackedLinears(model) if packed is None else packed
         self.traced = TracedSteps(model, self.packed)
         self.rows = Rows(capacity, FIRST_COLUMNS, self.device)
         self.graphs = graphs
@@ -583,6 +584,7 @@ def generate(
     logps: bool = False,
     check_every: int | None = None,
     graphs: StepGraphs | None = None,
+    packed: PackedLinears | None = None,
 ) -> Iterator[Generation]:
     """Yield every sample of every request, each as soon as it ends; the order is not that of the requests.
 
@@ -593,6 +595,7 @@ def generate(
     check_every: steps between looks at which rows are done; rows write in vain until then. Default 8 on CUDA,
         where a look makes the device wait, else 1. Always 1 with stop strings, a hook or on_token.
     graphs: StepGraphs() replays steps as CUDA graphs (model/cuda_graphs.py).
+    packed: PackedLinears(model), of a caller that generates again before weights change; default: made anew.
     """
     if graphs and logits_hook:
         raise ValueError("a logits hook runs on the host, so its steps cannot be recorded: leave graphs out")
@@ -601,9 +604,8 @@ def generate(
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}, expected at least 1")
     stops = StopStrings(stop_strings, decode) if stop_strings else None
-    engine = Engine(
-        model, iter(requests), batch_size, stop_ids, stops, usable_ids, logits_hook, on_token, logps, graphs
-    )
+    drawing = (stop_ids, stops, usable_ids, logits_hook, on_token, logps)
+    engine = Engine(model, iter(requests), batch_size, *drawing, graphs, packed)
     if engine.reads_tokens:
         check_every = 1
     check_every = check_every or (8 if engine.device.type == "cuda" else 1)

@@ -40,7 +40,7 @@ class KVCache:
         self.block = 8 * COLUMN_BLOCK if coarse else COLUMN_BLOCK
         self.row_index = torch.arange(rows, device=device)
         self.moved = 0  # how often buffers were made anew
-        self.slots = self.prompt_columns = self.own_columns = 0
+        self.slots = self.prompt_columns = self.own_columns = self.longest_own = 0
         self.kept: dict[tuple, Tensor] = {}
         self.layers: list[list[Tensor]] = []  # prompt k, v [G, K, P, E], own k, v [K, R, S, E]
         self.viewed: tuple[int, ...] = ()  # the sizes that `views` are of
@@ -134,6 +134,7 @@ class KVCache:
         self.table = self._keep("table", table)
         self.place = self._keep("place", group * self.width + member)
         self.one_slot = self.groups == 1 and self.width == self.active
+        self.masks: dict[int, Tensor] = {}  # by window
 
     def _keep(self, name: str, value: Tensor) -> Tensor:
         """`value` on the device; with `coarse`, where a value of this name and shape was before."""
@@ -161,8 +162,12 @@ class KVCache:
         self.plan = StepPlan(self.active, self.P > 0, self.one_slot, aligned and not self.coarse)
         rows, column = self.row_index[: self.active], torch.tensor(longest_own - 1)
         self.now = StepTensors(self.table, self.place, rows, step[: self.active], column)
-        self.masks: dict[int, Tensor] = {}
         shapes = (self.P, self.S, self.active, self.groups, self.moved)
+        goes_on = self.plan.aligned and shapes == self.viewed and longest_own == self.longest_own + 1
+        self.masks = {window: mask for window, mask in self.masks.items() if goes_on and not window}
+        for mask in self.masks.values():  # of the last step: it hides one column that may be seen now
+            mask[..., self.P + self.longest_own] = 0
+        self.longest_own = longest_own
         if shapes != self.viewed:
             self.viewed, self.views = shapes, {}
 

@@ -1,4 +1,4 @@
-"""Large tensors on a CPU: freed memory is kept and used again, in large pages.
+"""Tensors on a CPU: freed memory is kept and used again, in large pages.
 
 glibc maps fresh pages for every large tensor and gives them back when it is freed, so a training step spends
 a quarter of its time in the kernel, which clears the same pages again and again, 4 KiB at a time. It also
@@ -10,6 +10,7 @@ import ctypes
 import os
 
 M_MXFAST, M_TRIM_THRESHOLD, M_MMAP_MAX = 1, -1, -4  # parameters of mallopt (malloc.h)
+MADV_HUGEPAGE = 14  # of madvise (mman.h)
 
 
 def keep_freed_memory() -> bool:
@@ -24,3 +25,26 @@ def keep_freed_memory() -> bool:
     except (AttributeError, OSError, TypeError):
         return False
     return all([mallopt(M_MMAP_MAX, 0), mallopt(M_TRIM_THRESHOLD, -1), mallopt(M_MXFAST, 0)])
+
+
+def reserve_large_pages(size: int) -> None:
+    """Let the next `size` bytes of tensors lie in large pages, where the kernel has them.
+
+    PyTorch asks for them for tensors of 2 MiB and more; this is for smaller ones that are made together and
+    read again and again. Without `keep_freed_memory` what is reserved goes back to the kernel at once.
+    """
+    try:
+        libc = ctypes.CDLL(None)
+        allocate, release, advise = libc.malloc, libc.free, libc.madvise
+    except (AttributeError, OSError, TypeError):
+        return
+    allocate.argtypes, allocate.restype = [ctypes.c_size_t], ctypes.c_void_p
+    release.argtypes = [ctypes.c_void_p]
+    advise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    place = allocate(size)
+    if place:
+        page = os.sysconf("SC_PAGE_SIZE")
+        start, end = -(-place // page) * page, (place + size) // page * page
+        if start < end:
+            advise(start, end - start, MADV_HUGEPAGE)
+        release(place)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from model.half_products import SLOW
+from model.memory import reserve_large_pages
 from model.transformer import Linear
 
 LIMIT_BYTES = 2**30  # larger models are limited by other things than the order of their weights
@@ -30,7 +31,10 @@ class PackedLinears:
 
     def __init__(self, model: nn.Module) -> None:
         layers = [m for m in model.modules() if computes_linear(m)]
-        self.forwards = {layer: packed_forward(layer) for layer in layers} if packable(layers) else {}
+        self.forwards: dict[nn.Module, Callable[[Tensor], Tensor]] = {}
+        if packable(layers):
+            reserve_large_pages(2 * size_of(layers))  # a step reads the cache's keys and values, too
+            self.forwards = {layer: packed_forward(layer) for layer in layers}
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -59,8 +63,13 @@ def packable(layers: list[nn.Linear]) -> bool:
         and not torch.is_autocast_enabled("cpu")
         and all(w.device.type == "cpu" and w.dtype in DTYPES for w in weights)
         and SLOW.isdisjoint(w.dtype for w in weights)
-        and sum(w.numel() * w.element_size() for w in weights) <= LIMIT_BYTES
+        and size_of(layers) <= LIMIT_BYTES
     )
+
+
+def size_of(layers: list[nn.Linear]) -> int:
+    """Bytes of their weights."""
+    return sum(layer.weight.numel() * layer.weight.element_size() for layer in layers)
 
 
 def packed_forward(layer: nn.Linear) -> Callable[[Tensor], Tensor]:

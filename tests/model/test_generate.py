@@ -17,6 +17,7 @@ from model.generate import (
     truncate,
     uniform_stream,
 )
+from model.packed_linear import PackedLinears
 from model.rotary import Rope
 from model.transformer import ModelConfig, Transformer
 
@@ -197,6 +198,14 @@ def test_a_recorded_step_finds_its_tensors_where_they_were():
     graphed = by_sample(generate(model, requests, **settings, graphs=StepGraphs(record)))
     assert graphed == plain
     assert replayed > 100
+
+
+def test_weights_can_be_packed_before(monkeypatch):
+    model, requests = small_transformer(), ragged_requests(3, max_new_tokens=9)
+    anew, packed = by_sample(generate(model, requests, batch_size=8)), PackedLinears(model)
+    monkeypatch.setattr("model.generate.PackedLinears", lambda model: pytest.fail("packed again"))
+    for _ in range(2):
+        assert by_sample(generate(model, requests, batch_size=8, packed=packed)) == anew
 
 
 def test_samples_of_one_prompt_and_runs_of_other_seeds_differ():

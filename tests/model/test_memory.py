@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -39,3 +40,35 @@ def test_large_tensors_take_the_memory_of_freed_ones():
     assert min(kept) >= 32, "freed memory went back to the kernel"
     assert kept[-1] - kept[20] < 8, f"memory grows: {kept}"
     assert max(resident()) < 16, "memory is kept without being asked for: this test cannot fail"
+
+
+LARGE = """
+import sys
+import torch
+from model.memory import keep_freed_memory, reserve_large_pages
+
+keep_freed_memory()
+if "reserve" in sys.argv:
+    reserve_large_pages(2**26)
+place = [torch.ones(2**18) for _ in range(40)][20].data_ptr()  # 1 MiB each
+inside = False
+for line in open("/proc/self/smaps"):
+    name, *rest = line.split()
+    if name == "VmFlags:" and inside:
+        print("hg" in rest)  # MADV_HUGEPAGE was said of this piece of memory
+    elif not name.endswith(":"):
+        start, end = (int(address, 16) for address in name.split("-"))
+        inside = start <= place < end
+"""
+
+
+@pytest.mark.skipif(
+    not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="the kernel has no large pages"
+)
+def test_small_tensors_lie_where_large_pages_were_asked_for():
+    def asked_for(*arguments: str) -> str:
+        command = [sys.executable, "-c", LARGE, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    assert asked_for() == "False"
+    assert asked_for("reserve") == "True"
