@@ -604,8 +604,19 @@ def generate(
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}, expected at least 1")
     stops = StopStrings(stop_strings, decode) if stop_strings else None
-    drawing = (stop_ids, stops, usable_ids, logits_hook, on_token, logps)
-    engine = Engine(model, iter(requests), batch_size, *drawing, graphs, packed)
+    engine = Engine(
+        model,
+        iter(requests),
+        batch_size,
+        stop_ids,
+        stops,
+        usable_ids,
+        logits_hook,
+        on_token,
+        logps,
+        graphs,
+        packed,
+    )
     if engine.reads_tokens:
         check_every = 1
     check_every = check_every or (8 if engine.device.type == "cuda" else 1)
