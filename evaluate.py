@@ -24,7 +24,7 @@ from omegaconf import OmegaConf
 from conf.program import checkpoint_folder, program, samples_folder
 from conf.schema import Config
 from data.evalplus import with_tests
-from data.execution import SandboxConfig, VerdictCache, judge, sandbox_report
+from data.execution import SandboxConfig, VerdictCache, judge, sandbox_report, zygote_for
 from data.json_files import noted, read_json
 from data.jsonl import (
     digest,
@@ -308,7 +308,7 @@ def results_of(cfg: Config, checkpoint: str) -> list[Path]:
 
 def run(cfg: Config) -> None:
     """Score, and fail when the judge did."""
-    sandbox_report(OmegaConf.to_object(cfg.sandbox))  # what it lacks is told before the long part
+    zygote_for(OmegaConf.to_object(cfg.sandbox))  # what it lacks is told before the long part
     try:
         summary = score_file(cfg) if cfg.samples else score_checkpoint(cfg)
     except KeyboardInterrupt:

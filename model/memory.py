@@ -7,10 +7,10 @@ what both cost.
 """
 
 import ctypes
+import mmap
 import os
 
 M_MXFAST, M_TRIM_THRESHOLD, M_MMAP_MAX = 1, -1, -4  # parameters of mallopt (malloc.h)
-MADV_HUGEPAGE = 14  # of madvise (mman.h)
 
 
 def keep_freed_memory() -> bool:
@@ -35,7 +35,7 @@ def reserve_large_pages(size: int) -> None:
     """
     try:
         libc = ctypes.CDLL(None)
-        allocate, release, advise = libc.malloc, libc.free, libc.madvise
+        allocate, release, advise, large = libc.malloc, libc.free, libc.madvise, mmap.MADV_HUGEPAGE
     except (AttributeError, OSError, TypeError):
         return
     allocate.argtypes, allocate.restype = [ctypes.c_size_t], ctypes.c_void_p
@@ -43,8 +43,8 @@ def reserve_large_pages(size: int) -> None:
     advise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     place = allocate(size)
     if place:
-        page = os.sysconf("SC_PAGE_SIZE")
+        page = mmap.PAGESIZE
         start, end = -(-place // page) * page, (place + size) // page * page
         if start < end:
-            advise(start, end - start, MADV_HUGEPAGE)
+            advise(start, end - start, large)
         release(place)

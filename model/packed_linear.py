@@ -33,7 +33,8 @@ class PackedLinears:
         layers = [m for m in model.modules() if computes_linear(m)]
         self.forwards: dict[nn.Module, Callable[[Tensor], Tensor]] = {}
         if packable(layers):
-            reserve_large_pages(2 * size_of(layers))  # a step reads the cache's keys and values, too
+            weights = sum(layer.weight.nbytes for layer in layers)
+            reserve_large_pages(2 * weights)  # a step reads the cache's keys and values, too
             self.forwards = {layer: packed_forward(layer) for layer in layers}
 
     @contextmanager
@@ -63,13 +64,8 @@ def packable(layers: list[nn.Linear]) -> bool:
         and not torch.is_autocast_enabled("cpu")
         and all(w.device.type == "cpu" and w.dtype in DTYPES for w in weights)
         and SLOW.isdisjoint(w.dtype for w in weights)
-        and size_of(layers) <= LIMIT_BYTES
+        and sum(w.nbytes for w in weights) <= LIMIT_BYTES
     )
-
-
-def size_of(layers: list[nn.Linear]) -> int:
-    """Bytes of their weights."""
-    return sum(layer.weight.numel() * layer.weight.element_size() for layer in layers)
 
 
 def packed_forward(layer: nn.Linear) -> Callable[[Tensor], Tensor]:

@@ -322,27 +322,23 @@ def test_comparing_with_a_checkpoint_that_was_never_scored_says_how_to(config, s
 
 
 @pytest.mark.parametrize(
-    ("setting", "says"),
+    ("settings", "says"),
     [
-        ("seconds=-1", r"^sandbox.seconds is -1.0; a positive number expected"),
-        ("workers=-1", r"^sandbox.workers is -1; 0 \(one per core\) or more expected"),
-        ("require=[tmpf]", r"^sandbox.require names the layer 'tmpf'; known are "),
+        ("sandbox.seconds=-1", r"^sandbox.seconds is -1.0; a positive number expected"),
+        ("sandbox.workers=-1", r"^sandbox.workers is -1; 0 \(one per core\) or more expected"),
+        ("sandbox.require=[tmpf]", r"^sandbox.require names the layer 'tmpf'; known are "),
+        (
+            "sandbox.layers=[split,rlimits] sandbox.require=[split,seccomp]",
+            "sandbox.require names seccomp, which this machine does not give",
+        ),
     ],
 )
 def test_a_sandbox_that_cannot_be_is_an_error_before_anything_is_sampled(
-    config, sampler, setting, says, monkeypatch
+    config, sampler, settings, says, monkeypatch
 ):
     monkeypatch.setattr(evaluate, "sample_completions", lambda cfg: pytest.fail("sampled"))
     with pytest.raises(ValueError, match=says):
-        evaluate.run(config(f"sandbox.{setting}"))
-
-
-def test_a_required_layer_that_is_missing_is_an_error_before_anything_is_sampled(
-    config, sampler, monkeypatch
-):
-    monkeypatch.setattr(evaluate, "sample_completions", lambda cfg: pytest.fail("sampled"))
-    with pytest.raises(ValueError, match="sandbox.require names seccomp, which this machine does not give"):
-        evaluate.run(config("sandbox.layers=[split,rlimits]", "sandbox.require=[split,seccomp]"))
+        evaluate.run(config(*settings.split()))
 
 
 def stops_after_one(jobs, config, cache):
