@@ -53,6 +53,11 @@ right(
     "from unittest.mock import mock_open, patch\nwith patch('builtins.open', mock_open(read_data='abc')) as opened: assert candidate('x.txt') == 'ABC'\nopened.assert_called_once_with('x.txt')",
 )
 right(
+    "a test that patches open, which the clock needs as its program sleeps",
+    "import time\ndef f(path):\n    time.sleep(0.2)\n    with open(path) as file: return file.read().upper()",
+    "from unittest.mock import mock_open, patch\nwith patch('builtins.open', mock_open(read_data='abc')) as opened, patch('os.listdir', return_value=['7']):\n    assert candidate('x.txt') == 'ABC'\nopened.assert_called_once_with('x.txt')",
+)
+right(
     "a test that patches the streams",
     "def f(): print('<' + input() + '>')",
     "import io\nfrom unittest.mock import patch\nwith patch('sys.stdin', io.StringIO('q')), patch('sys.stdout', new_callable=io.StringIO) as out: candidate()\nassert out.getvalue() == '<q>\\n'",
