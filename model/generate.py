@@ -444,7 +444,8 @@ class Engine:
             samples = [self.samples[row] for row in places]
             lengths = [len(s.request.prompt_ids) - 1 for s in samples]
             self.rows.start(places, samples, lengths)
-            self.cache.reserve(own=min(FIRST_COLUMNS, max(s.request.max_new_tokens for s in samples)))
+            if not self.cache.tight:
+                self.cache.reserve(own=min(FIRST_COLUMNS, max(s.request.max_new_tokens for s in samples)))
         for hole in sorted(set(holes) - set(places), reverse=True):
             last = len(self.samples) - 1
             if hole < last:

@@ -8,7 +8,9 @@ kernels for odd or very small sizes add in another order: with the padding, a ro
 the same in any batch, on CPU in float32 (tests/model/test_generate.py says where this holds).
 
 Own tokens lie head by head, rows within: where all rows share one prompt, its products and theirs then write
-scores in one order, without copies. Keys lie as their products read them, width before columns.
+scores in one order, without copies. A prompt's keys lie as its product reads them, width before columns. Own
+tokens lie without gaps on a CPU, which fetches ahead what it reads in one piece: with 48 tokens in room for
+64, their products take twice as long (docs/benchmarks.md).
 
 Letters: R rows · G slots · M rows that share a slot · H query heads · K key/value heads · E head width ·
 P prompt columns · S own columns.
@@ -31,12 +33,14 @@ def padded(size: int, block: int = COLUMN_BLOCK) -> int:
 class KVCache:
     """The transformer's cache: `record` while prompts are read, `attend` for one token of each row.
 
-    Buffers are made at the first use of a layer and grow (by doubling) when `reserve` asks for more.
+    Buffers are made at the first use of a layer and grow when `reserve` asks for more: by doubling, but own
+    columns on a CPU by one block or an eighth.
     """
 
     def __init__(self, rows: int, device: torch.device | str = "cpu", coarse: bool = False) -> None:
         """`coarse`: few different shapes, for steps that are recorded (model/cuda_graphs.py)."""
         self.rows, self.device, self.coarse = rows, device, coarse
+        self.tight = torch.device(device).type == "cpu"  # own columns without gaps
         self.block = 8 * COLUMN_BLOCK if coarse else COLUMN_BLOCK
         self.row_index = torch.arange(rows, device=device)
         self.moved = 0  # how often buffers were made anew
@@ -58,15 +62,19 @@ class KVCache:
         if prompt > self.prompt_columns:
             self.prompt_columns = padded(max(prompt, 3 * self.prompt_columns // 2), self.block)
         if own > self.own_columns:
-            self.own_columns = padded(max(own, 2 * self.own_columns), self.block)
+            more = 9 * self.own_columns // 8 if self.tight else 2 * self.own_columns
+            self.own_columns = padded(max(own, more), self.block)
         self.moved += 1
         for layer in self.layers:
             for i, old in enumerate(layer):
                 shape = self._shape(i, layer[0].shape[1])
                 if old.shape[:3] != shape:
-                    layer[i] = _zeros(old, i, shape)
-                    common = tuple(map(slice, map(min, old.shape, layer[i].shape)))
-                    layer[i][common] = old[common]
+                    layer[i] = _room(old, i, shape)
+                    common = [*map(min, old.shape, shape)]
+                    where = tuple(map(slice, common))
+                    layer[i][where] = old[where]
+                    for dim, kept in enumerate(common):
+                        layer[i].narrow(dim, kept, shape[dim] - kept).zero_()
 
     def _shape(self, buffer: int, kv_heads: int) -> tuple[int, int, int]:
         own = (kv_heads, self.rows, self.own_columns)
@@ -75,7 +83,7 @@ class KVCache:
     def _layer(self, layer: int, k: Tensor) -> list[Tensor]:
         """The buffers of a layer."""
         if layer == len(self.layers):
-            self.layers.append([_zeros(k, i, self._shape(i, k.shape[1])) for i in range(4)])
+            self.layers.append([_room(k, i, self._shape(i, k.shape[1])).zero_() for i in range(4)])
         return self.layers[layer]
 
     def start_prompts(self, slots: Sequence[int], lengths: Sequence[int]) -> None:
@@ -158,6 +166,8 @@ class KVCache:
         """
         self.reserve(slots=self.groups, prompt=longest_prompt, own=longest_own)
         self.P, self.S = padded(longest_prompt, self.block), padded(longest_own, self.block)
+        if self.tight and self.own_columns <= 9 * self.S // 8:
+            self.S = self.own_columns
         self.prompt_length, self.drawn = prompt_length[: self.active, None], step[: self.active, None]
         self.plan = StepPlan(self.active, self.P > 0, self.one_slot, aligned and not self.coarse)
         rows, column = self.row_index[: self.active], torch.tensor(longest_own - 1)
@@ -296,10 +306,10 @@ class StepPlan(NamedTuple):
         return x.transpose(0, 1).flatten(1, 2).index_select(1, now.place)
 
 
-def _zeros(like: Tensor, buffer: int, shape: tuple[int, int, int]) -> Tensor:
-    """[..., columns] -> [..., columns, E]. Zeros, not empty: a masked column must not hold NaN."""
+def _room(like: Tensor, buffer: int, shape: tuple[int, int, int]) -> Tensor:
+    """[..., columns] -> [..., columns, E], to be filled with zeros: a masked column must not hold NaN."""
     *outer, columns = shape
     width = like.shape[-1]
-    if buffer % 2:
-        return like.new_zeros(*outer, columns, width)
-    return like.new_zeros(*outer, width, columns).mT  # keys
+    if buffer:
+        return like.new_empty(*outer, columns, width)
+    return like.new_empty(*outer, width, columns).mT  # a prompt's keys
