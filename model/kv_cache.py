@@ -281,7 +281,8 @@ class StepPlan(NamedTuple):
             scores = torch.cat([self._by_row(shared, now), scores], dim=-1)
         if softcap:
             scores, scale = torch.tanh_(scores.mul_(scale / softcap)), softcap
-        weights = torch.add(mask, scores, alpha=scale).softmax(-1).to(v.dtype)
+        torch.add(mask, scores, alpha=scale, out=scores)  # in place: a copy would have to be fetched
+        weights = torch.softmax(scores, -1, out=scores).to(v.dtype)
         if self.prompts:
             columns = layer.prompt_values.shape[1]
             on_prompt, own = weights[..., :columns], weights[..., columns:].flatten(0, 1)  # own [K R, r, S]
