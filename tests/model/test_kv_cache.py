@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from model.kv_cache import KVCache
+from model.kv_cache import COLUMN_BLOCK, KVCache
 
 LIKE = torch.zeros(1)
 
@@ -52,3 +52,31 @@ def test_a_step_that_goes_on_from_the_last_one_changes_one_column_of_its_mask():
     skipped = started(cache, [4, 4], [3, 3], True).mask(0, LIKE)
     assert skipped is not masks[1]
     assert (skipped[:, 0, cache.P :] == 0).sum(-1).tolist() == [4, 4]
+
+
+def test_own_tokens_lie_without_gaps_and_stay_where_room_grows():
+    """Room grows one block at a time, later by an eighth; younger rows do not compute over all of it."""
+    cache, steps = with_rows(0, 0, 0), 400
+    generator = torch.Generator().manual_seed(0)
+    keys, values = torch.randn(2, steps, 3, 2, 8, generator=generator)  # [2, steps, R, K, E]
+    for step in range(steps):
+        started(cache, [0] * 3, [step] * 3, True)
+        cache.attend(0, keys[step].repeat(1, 2, 1), keys[step], values[step], scale=1.0)
+        now = cache.tensors(0)
+        assert now.keys.mT.is_contiguous(), step
+        assert now.values.is_contiguous(), step
+        assert cache.S - step <= step / 8 + 2 * COLUMN_BLOCK
+    for kept, given in ((now.own_k, keys), (now.own_v, values)):
+        assert torch.equal(kept[:, :, :steps], given.permute(2, 1, 0, 3))
+        assert not kept[:, :, steps:].any()
+    assert cache.moved < 20
+    assert started(cache, [0] * 3, [5] * 3, True).S == COLUMN_BLOCK
+
+
+def test_what_other_devices_have_room_for_doubles():
+    """A step is not recorded anew for every block there (model/cuda_graphs.py)."""
+    cache = KVCache(2, "meta")
+    for own in range(1, 400):
+        cache.reserve(own=own)
+    assert cache.own_columns == 512
+    assert cache.moved == 6
