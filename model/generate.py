@@ -37,7 +37,7 @@ from model.traced_step import TracedSteps
 
 ROW_BLOCK = 8  # rows are computed in multiples of it: odd counts take other kernels, and cost as much
 PROMPT_BLOCK = 64  # the same for the tokens of prompts
-FIRST_COLUMNS = 64  # drawn tokens per row that buffers have room for before they grow
+FIRST_COLUMNS = 64  # drawn tokens per row that `Rows` has room for before it grows
 PREFILL_TOKENS = 4096  # of prompts in one forward, unless a single one is longer
 COLDEST = torch.finfo(torch.float32).tiny  # a lower temperature counts as 0
 NO_LIMIT = 2**40
@@ -444,8 +444,6 @@ class Engine:
             samples = [self.samples[row] for row in places]
             lengths = [len(s.request.prompt_ids) - 1 for s in samples]
             self.rows.start(places, samples, lengths)
-            if not self.cache.tight:
-                self.cache.reserve(own=min(FIRST_COLUMNS, max(s.request.max_new_tokens for s in samples)))
         for hole in sorted(set(holes) - set(places), reverse=True):
             last = len(self.samples) - 1
             if hole < last:

@@ -62,7 +62,7 @@ class KVCache:
         if prompt > self.prompt_columns:
             self.prompt_columns = padded(max(prompt, 3 * self.prompt_columns // 2), self.block)
         if own > self.own_columns:
-            more = 9 * self.own_columns // 8 if self.tight else 2 * self.own_columns
+            more = _eighth_more(self.own_columns) if self.tight else 2 * self.own_columns
             self.own_columns = padded(max(own, more), self.block)
         self.moved += 1
         for layer in self.layers:
@@ -166,8 +166,8 @@ class KVCache:
         """
         self.reserve(slots=self.groups, prompt=longest_prompt, own=longest_own)
         self.P, self.S = padded(longest_prompt, self.block), padded(longest_own, self.block)
-        if self.tight and self.own_columns <= 9 * self.S // 8:
-            self.S = self.own_columns
+        if self.tight and self.own_columns <= _eighth_more(self.S):
+            self.S = self.own_columns  # all the room there is, so that no gap remains
         self.prompt_length, self.drawn = prompt_length[: self.active, None], step[: self.active, None]
         self.plan = StepPlan(self.active, self.P > 0, self.one_slot, aligned and not self.coarse)
         rows, column = self.row_index[: self.active], torch.tensor(longest_own - 1)
@@ -305,6 +305,11 @@ class StepPlan(NamedTuple):
             return x.unflatten(1, (self.rows, -1))
         x = x.unflatten(1, (now.table.shape[1], -1)).unflatten(0, (now.table.shape[0], -1))
         return x.transpose(0, 1).flatten(1, 2).index_select(1, now.place)
+
+
+def _eighth_more(columns: int) -> int:
+    """Room for so many own columns on a CPU: by so much it grows, and so much of it is computed in vain."""
+    return 9 * columns // 8
 
 
 def _room(like: Tensor, buffer: int, shape: tuple[int, int, int]) -> Tensor:
